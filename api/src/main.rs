@@ -1,0 +1,3 @@
+//! The program `task-api`.
+
+fn main() {}

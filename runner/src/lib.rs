@@ -1,0 +1,1 @@
+//! esteira: a Gitea Actions runner.

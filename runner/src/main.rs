@@ -1,0 +1,3 @@
+//! The program `esteira`.
+
+fn main() {}
