@@ -1,1 +1,11 @@
 //! esteira: a Gitea Actions runner.
+//!
+//! A task enters at `FetchTask` and leaves at the last `UpdateTask`; the road between is one straight line:
+//! `source` hands out an `Assignment` with a [`report::Sink`]; `job::run_job` prepares a place ([`backend`]), runs the
+//! steps and tells its story as [`report::JobEvent`]s; a reporter writes them down and ships them.
+
+pub mod backend;
+pub mod cancel;
+pub mod log;
+pub mod report;
+pub mod secret;

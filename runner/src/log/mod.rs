@@ -1,0 +1,5 @@
+//! The job's one way out: bytes, lines, commands, masking, rows.
+
+mod masker;
+
+pub use masker::Masked;
