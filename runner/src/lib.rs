@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod cancel;
+pub mod deploy;
 pub mod log;
 pub mod report;
 pub mod secret;

@@ -1,0 +1,115 @@
+//! What the docker command line and ssh say when they cannot, in one sentence that tells what to do.
+
+/// The last line that says something, without the prefixes that every message has.
+fn last_words(stderr: &str) -> String {
+    let line = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    line.trim_start_matches("Error response from daemon: ").trim_start_matches("rpc error: ").to_owned()
+}
+
+/// Why the engine could not be asked.
+pub(super) fn unreachable(stderr: &str) -> String {
+    let has = |text: &str| stderr.contains(text);
+    if has("Host key verification failed")
+        || has("No ED25519 host key is known")
+        || has("REMOTE HOST IDENTIFICATION HAS CHANGED")
+    {
+        "the manager's ssh host key is not the known one: put its line (from `ssh-keyscan`, compared by hand) into known_hosts, \
+         in the pipeline into the secret SSH_KNOWN_HOSTS"
+            .to_owned()
+    } else if has("Permission denied (") {
+        "the manager refused the ssh key: check SSH_USER, SSH_PRIVATE_KEY and the manager's authorized_keys"
+            .to_owned()
+    } else if has("Could not resolve hostname")
+        || has("Connection refused")
+        || has("timed out")
+        || has("No route to host")
+    {
+        format!(
+            "the manager cannot be reached: {}; check the address and that its ssh or engine port is open",
+            last_words(stderr)
+        )
+    } else if has("permission denied while trying to connect") {
+        "the engine's socket refused us: the user needs to be in the group of the socket".to_owned()
+    } else if has("Cannot connect to the Docker daemon") {
+        format!("no engine answers: {}; start it, or name one with --host or DOCKER_HOST", last_words(stderr))
+    } else {
+        format!("the engine could not be asked: {}", last_words(stderr))
+    }
+}
+
+/// Why the stack file was not accepted.
+pub(super) fn stack_file(files: &str, stderr: &str) -> String {
+    let words = last_words(stderr);
+    if words.contains("required variable") || words.contains("is missing a value") {
+        return format!("{files}: {words}; export it before deploying");
+    }
+    if stderr.contains("is not a docker command") || stderr.contains("unknown command") {
+        return "the docker command line is older than 23.0 and has no `docker stack config`: install a newer one".to_owned();
+    }
+    format!("{files}: {words}")
+}
+
+/// Why Swarm did not take the stack.
+pub(super) fn refused(stack: &str, stderr: &str) -> String {
+    let has = |text: &str| stderr.contains(text);
+    if has("no basic auth credentials") || has("unauthorized") || has("denied: requested access") {
+        format!(
+            "the registry refused us: {}; run `docker login` with the right user and password before deploying",
+            last_words(stderr)
+        )
+    } else if has("only updates to Labels are allowed") {
+        format!(
+            "a secret or config of stack {stack} has new content under its old name, which Swarm does not allow: \
+             put a hash of the content into its `name:` ({})",
+            last_words(stderr)
+        )
+    } else if has("could not be found") && has("network") {
+        format!(
+            "{}; create it with `docker network create --driver overlay --attachable NAME`",
+            last_words(stderr)
+        )
+    } else {
+        format!("Swarm did not take stack {stack}: {}", last_words(stderr))
+    }
+}
+
+/// Whether trying again is right: two writers met.
+pub(super) fn is_out_of_sequence(stderr: &str) -> bool {
+    stderr.contains("update out of sequence")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_out_of_sequence, refused, stack_file, unreachable};
+
+    #[test]
+    fn an_unknown_host_key_names_the_secret() {
+        let text = unreachable("error during connect: ... stderr=Host key verification failed.\r\n");
+        assert!(text.contains("SSH_KNOWN_HOSTS"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let text = stack_file(
+            "stack.yml",
+            "invalid interpolation format for services.web.image: \"required variable TAG is missing a value: \"",
+        );
+        assert!(text.starts_with("stack.yml: ") && text.contains("TAG"), "{text}");
+    }
+
+    #[test]
+    fn changed_secrets_say_what_to_do() {
+        let text = refused(
+            "shop",
+            "failed to update secret shop_db: Error response from daemon: rpc error: code = InvalidArgument desc = only updates to Labels are allowed",
+        );
+        assert!(text.contains("hash"), "{text}");
+    }
+
+    #[test]
+    fn two_writers_are_recognised() {
+        assert!(is_out_of_sequence(
+            "failed to update service x: rpc error: code = Unknown desc = update out of sequence"
+        ));
+    }
+}
