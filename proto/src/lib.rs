@@ -5,8 +5,8 @@
 //! `UPDATE=1 cargo test -p proto --test main`.
 
 #[rustfmt::skip]
+#[cfg_attr(feature = "server", expect(clippy::allow_attributes, reason = "generated"))]
 #[expect(
-    clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::pedantic,
     missing_docs,
@@ -15,5 +15,6 @@
 #[path = "gen/mod.rs"]
 mod generated;
 mod redact;
+pub mod transport;
 
 pub use generated::*;
