@@ -4,6 +4,7 @@
 //! `source` hands out an `Assignment` with a [`report::Sink`]; `job::run_job` prepares a place ([`backend`]), runs the
 //! steps and tells its story as [`report::JobEvent`]s; a reporter writes them down and ships them.
 
+pub mod action;
 pub mod backend;
 pub mod cancel;
 pub mod deploy;

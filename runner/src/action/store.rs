@@ -1,0 +1,263 @@
+//! The actions on the runner's disk: one tar archive per commit, shared by all jobs.
+//!
+//! # Layout
+//!
+//! ```text
+//! <root>/archives/<repository key>/<commit>.tar   the tree of a commit, complete or absent
+//! <root>/refs/<key of repository and ref>         the commit that a tag or branch stood for when last asked
+//! <root>/scratch/                                 unfinished work, of no meaning after a crash
+//! ```
+//!
+//! An archive appears by a rename and never changes, so readers need no lock and a `kill -9` at any instant leaves the
+//! store whole. Whoever uses an archive holds a shared lock on it; eviction takes only what it can lock alone. A full
+//! commit that is here is never fetched again; a tag or branch is asked for each time (that is one small request),
+//! unless the store is offline.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+use super::git::{GitError, GitNetwork, Remote, Session};
+use super::reference::is_full_commit;
+
+/// How the store behaves.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Ask no server: what is not here cannot be had (`runner.offline`, `exec --offline`).
+    pub offline: bool,
+    /// The size in bytes above which unused archives are removed, oldest use first.
+    pub limit: u64,
+}
+
+impl Default for StoreOptions {
+    /// Online, 4 GiB.
+    fn default() -> Self {
+        Self { offline: false, limit: 4 * 1024 * 1024 * 1024 }
+    }
+}
+
+/// The store. Clones share it.
+#[derive(Debug, Clone)]
+pub struct ActionStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    options: StoreOptions,
+    network: GitNetwork,
+    /// One fetch at a time for each repository and ref.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// An archive in use; it cannot be evicted while this lives.
+#[derive(Debug)]
+pub struct Archive {
+    /// The commit whose tree it holds.
+    pub commit: String,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl ActionStore {
+    /// Opens the store under `root`, makes its folders and removes what a crash has left half done.
+    pub fn open(root: PathBuf, options: StoreOptions, network: GitNetwork) -> io::Result<Self> {
+        for folder in ["archives", "refs", "scratch"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        let store = Self { inner: Arc::new(Inner { root, options, network, turns: Mutex::default() }) };
+        store.remove_abandoned();
+        Ok(store)
+    }
+
+    /// The tree of `git_ref` of `remote`: from the disk where that is certain, otherwise from the server.
+    pub async fn obtain(&self, remote: &Remote, git_ref: &str) -> Result<Arc<Archive>, GitError> {
+        let repository = key(&[&super::reference::without_credentials(&remote.url)]);
+        let turn = self.turn(&format!("{repository}@{git_ref}"));
+        let _turn = turn.lock().await;
+        let shown = super::reference::without_credentials(&remote.url);
+        if is_full_commit(git_ref)
+            && let Some(archive) = self.lookup(&repository, &git_ref.to_ascii_lowercase())
+        {
+            return Ok(archive);
+        }
+        let known = self.inner.root.join("refs").join(key(&[&shown, git_ref]));
+        if self.inner.options.offline {
+            let commit = fs::read_to_string(&known).ok().filter(|commit| is_full_commit(commit));
+            return commit.and_then(|commit| self.lookup(&repository, &commit)).ok_or_else(|| {
+                GitError(format!(
+                    "{shown} at `{git_ref}` is not in the action store, and the runner is offline"
+                ))
+            });
+        }
+        let mut session = Session::open(&self.inner.network, remote).await?;
+        let commit = session.resolve(git_ref).await?;
+        let archive = match self.lookup(&repository, &commit) {
+            Some(archive) => archive,
+            None => self.fetch(&mut session, &repository, &commit, &shown).await?,
+        };
+        // Only the offline mode reads it: not being able to write it is no reason to fail a job.
+        if let Err(error) = write_atomically(&known, commit.as_bytes()) {
+            tracing::warn!(%error, "cannot note the commit of a ref in the action store");
+        }
+        Ok(archive)
+    }
+
+    async fn fetch(
+        &self,
+        session: &mut Session,
+        repository: &str,
+        commit: &str,
+        shown: &str,
+    ) -> Result<Arc<Archive>, GitError> {
+        let failed = |error: io::Error| GitError(format!("cannot keep {shown} in the action store: {error}"));
+        let scratch = tempfile::Builder::new()
+            .prefix("fetch-")
+            .tempdir_in(self.inner.root.join("scratch"))
+            .map_err(failed)?;
+        let lock = File::create(scratch.path().join("lock")).map_err(failed)?;
+        flock(&lock, FlockOperation::LockShared).map_err(|error| failed(error.into()))?;
+        let unfinished = scratch.path().join("tree.tar");
+        session.fetch(commit, scratch.path(), &unfinished).await?;
+        let path = self.archive_path(repository, commit);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        fs::rename(&unfinished, &path).map_err(failed)?;
+        let archive = self
+            .lookup(repository, commit)
+            .ok_or_else(|| GitError(format!("{shown} vanished from the action store while it was stored")))?;
+        self.evict();
+        Ok(archive)
+    }
+
+    /// An archive that is here, marked as used now.
+    fn lookup(&self, repository: &str, commit: &str) -> Option<Arc<Archive>> {
+        let path = self.archive_path(repository, commit);
+        let file = File::open(&path).ok()?;
+        flock(&file, FlockOperation::LockShared).ok()?;
+        // Eviction may have unlinked it between the two calls.
+        if !path.exists() {
+            return None;
+        }
+        // The time of last use; a store that cannot be written still serves.
+        let _ = file.set_modified(SystemTime::now());
+        Some(Arc::new(Archive { commit: commit.to_owned(), path, _lock: file }))
+    }
+
+    fn archive_path(&self, repository: &str, commit: &str) -> PathBuf {
+        self.inner.root.join("archives").join(repository).join(format!("{commit}.tar"))
+    }
+
+    fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.inner.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// Removes archives that nobody uses until the store fits its limit, the longest unused first.
+    fn evict(&self) {
+        let mut archives: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+        for folder in entries(&self.inner.root.join("archives")) {
+            for path in entries(&folder) {
+                if let Ok(facts) = fs::metadata(&path) {
+                    archives.push((facts.modified().unwrap_or(SystemTime::UNIX_EPOCH), facts.len(), path));
+                }
+            }
+        }
+        let mut total: u64 = archives.iter().map(|(_, size, _)| size).sum();
+        archives.sort();
+        for (_, size, path) in archives {
+            if total <= self.inner.options.limit {
+                break;
+            }
+            let Ok(file) = File::open(&path) else { continue };
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && fs::remove_file(&path).is_ok()
+            {
+                total -= size;
+            }
+        }
+    }
+
+    /// Removes scratch folders whose maker is gone: their lock is free.
+    fn remove_abandoned(&self) {
+        for folder in entries(&self.inner.root.join("scratch")) {
+            let free = match File::open(folder.join("lock")) {
+                Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+                // Just being made, or dead before it had a lock: only age can tell.
+                Err(_) => fs::metadata(&folder)
+                    .and_then(|facts| facts.modified())
+                    .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 3600)),
+            };
+            if free && let Err(error) = fs::remove_dir_all(&folder) {
+                tracing::warn!(%error, folder = %folder.display(), "cannot remove unfinished work of the action store");
+            }
+        }
+    }
+}
+
+impl Archive {
+    /// Where the archive is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The first of `names` that is a regular file in it, and its content; files longer than `limit` bytes are an error.
+    pub fn read_first(&self, names: &[String], limit: u64) -> io::Result<Option<(String, Vec<u8>)>> {
+        let mut found: Option<(usize, Vec<u8>)> = None;
+        let mut tar = tar::Archive::new(File::open(&self.path)?);
+        for entry in tar.entries_with_seek()? {
+            let mut entry = entry?;
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let path = entry.path()?.to_string_lossy().into_owned();
+            let Some(rank) = names.iter().position(|name| *name == path) else { continue };
+            if found.as_ref().is_some_and(|(best, _)| *best <= rank) {
+                continue;
+            }
+            if entry.size() > limit {
+                return Err(io::Error::other(format!("{path} is longer than {limit} bytes")));
+            }
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            found = Some((rank, content));
+            if rank == 0 {
+                break;
+            }
+        }
+        Ok(found.and_then(|(rank, content)| Some((names.get(rank)?.clone(), content))))
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).map(|list| list.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+}
+
+fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    io::Write::write_all(&mut file, content)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A file name for any texts: part of their hash.
+fn key(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
