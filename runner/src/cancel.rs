@@ -40,6 +40,7 @@ impl Cancel {
     }
 
     /// A token that is cancelled with this one, and can be cancelled alone.
+    #[must_use]
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), cause: Arc::default(), parent: Some(Arc::new(self.clone())) }
     }

@@ -1,0 +1,436 @@
+//! What a step's lines do: workflow commands, annotations, problem matchers. Lines in, masked rows and findings out.
+//!
+//! One [`Stage`] serves both streams of one step handler, so `::add-mask::`, `::stop-commands::` and `::echo::` on one
+//! stream count for the other from the next line on, as on GitHub. A command line is not shown, unless echo is on.
+//! Text that is shown is masked before it is escaped and again afterwards.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use super::{
+    Added, Masker,
+    matcher::{self, MatcherSet, Matching},
+    rows::RowBuffer,
+    syntax::{self, Command},
+};
+
+/// How bad an annotation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Severity {
+    Error,
+    Warning,
+    Notice,
+}
+
+impl Severity {
+    /// `error`, `warning`, `notice`, in any case of letters.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        [Self::Error, Self::Warning, Self::Notice]
+            .into_iter()
+            .find(|severity| severity.word().eq_ignore_ascii_case(word))
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
+        }
+    }
+}
+
+/// What decides how a step's commands are taken.
+#[derive(Debug, Clone, Default)]
+pub struct StepLogOptions {
+    /// `ACTIONS_ALLOW_UNSECURE_COMMANDS` is `true`: `set-env` and `add-path` work.
+    pub allow_unsecure_commands: bool,
+    /// `ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS` is `true`: any token stops commands.
+    pub allow_unsecure_stop_tokens: bool,
+    /// Step debug is on: `::debug::` is shown, and so are commands themselves.
+    pub debug: bool,
+    /// The workspace inside; taken off the paths of annotations.
+    pub workspace: String,
+}
+
+/// What a step's output has asked for, in the order of its lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepFindings {
+    /// `set-output`.
+    pub outputs: Vec<(String, String)>,
+    /// `save-state`.
+    pub state: Vec<(String, String)>,
+    /// `set-env`, where it is allowed.
+    pub env: Vec<(String, String)>,
+    /// `add-path`, where it is allowed.
+    pub paths: Vec<String>,
+    /// The first command that could not be carried out: the step fails.
+    pub failed: Option<String>,
+    /// Annotations of each severity, those of problem matchers included.
+    pub errors: u64,
+    /// See `errors`.
+    pub warnings: u64,
+    /// See `errors`.
+    pub notices: u64,
+}
+
+/// What the pipeline has to do before it goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    Go,
+    /// A matcher file has to be read; later lines are for it.
+    LoadMatcher(String),
+}
+
+/// One step handler's view of its lines.
+#[derive(Debug)]
+pub(super) struct Stage {
+    options: StepLogOptions,
+    masker: Masker,
+    job_matchers: Arc<Mutex<MatcherSet>>,
+    matching: Matching,
+    stopped_by: Option<String>,
+    echo: bool,
+    pub(super) findings: StepFindings,
+}
+
+impl Stage {
+    pub(super) fn new(options: StepLogOptions, masker: Masker, job_matchers: Arc<Mutex<MatcherSet>>) -> Self {
+        let mut stage = Self {
+            echo: options.debug,
+            options,
+            masker,
+            job_matchers,
+            matching: Matching::default(),
+            stopped_by: None,
+            findings: StepFindings::default(),
+        };
+        stage.change_matchers(|_| {});
+        stage
+    }
+
+    /// What hides this step's secrets.
+    pub(super) const fn masker(&self) -> &Masker {
+        &self.masker
+    }
+
+    /// Takes one whole line of one stream (0 or 1).
+    pub(super) fn line(&mut self, stream: usize, line: &str, time: SystemTime, rows: &mut RowBuffer) -> Next {
+        if may_be_command(line) {
+            if let Some(token) = &self.stopped_by {
+                if syntax::bare_word(line).is_some_and(|word| word.eq_ignore_ascii_case(token)) {
+                    self.stopped_by = None;
+                    if self.echo {
+                        rows.push(time, self.masker.mask(line));
+                    }
+                    return Next::Go;
+                }
+            } else if let Some(command) = syntax::parse(line) {
+                return self.command(&command, line, time, rows);
+            }
+        }
+        if !self.matching.is_empty() && self.matched(stream, line, time, rows) {
+            return Next::Go;
+        }
+        rows.push(time, self.masker.mask(line));
+        Next::Go
+    }
+
+    /// A command line that was too long to be kept. It is not shown either: it may hold a value that was to be masked.
+    pub(super) fn oversize_command(&mut self, time: SystemTime, rows: &mut RowBuffer) {
+        self.fail("A workflow command is longer than 16 MiB. The line was dropped.".to_owned(), time, rows);
+    }
+
+    /// A matcher file has been read, or could not be.
+    pub(super) fn load_matcher(
+        &mut self,
+        path: &str,
+        content: Result<&[u8], String>,
+        time: SystemTime,
+        rows: &mut RowBuffer,
+    ) {
+        match content.and_then(matcher::parse) {
+            Ok(matchers) => self.change_matchers(|set| set.add(matchers)),
+            Err(reason) => {
+                self.annotate(
+                    Severity::Warning,
+                    &format!("Unable to add the problem matchers of '{path}': {reason}"),
+                    time,
+                    rows,
+                );
+            }
+        }
+    }
+
+    fn change_matchers(&mut self, change: impl FnOnce(&mut MatcherSet)) {
+        let mut set = self.job_matchers.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut set);
+        self.matching.follow(&set);
+    }
+
+    fn matched(&mut self, stream: usize, line: &str, time: SystemTime, rows: &mut RowBuffer) -> bool {
+        let (issue, given_up) = self.matching.line(stream, line);
+        if let Some(owner) = given_up {
+            let text = format!("The problem matcher '{owner}' takes too long and is not used any more.");
+            self.annotate(Severity::Warning, &text, time, rows);
+        }
+        let Some(issue) = issue else { return false };
+        match &issue.place {
+            Some(place) => {
+                let place = place
+                    .strip_prefix(&self.options.workspace)
+                    .map_or(place.as_str(), |rest| rest.trim_start_matches('/'));
+                self.annotate(issue.severity, &format!("{place}: {}", line.trim()), time, rows);
+            }
+            None => self.annotate(issue.severity, line, time, rows),
+        }
+        true
+    }
+
+    fn command(&mut self, command: &Command, line: &str, time: SystemTime, rows: &mut RowBuffer) -> Next {
+        let echoed = matches!(
+            command.name,
+            "set-output"
+                | "save-state"
+                | "set-env"
+                | "add-path"
+                | "add-matcher"
+                | "remove-matcher"
+                | "stop-commands"
+        );
+        if self.echo && echoed {
+            rows.push(time, self.masker.mask(line));
+        }
+        let name = command.property("name");
+        let data = command.data.as_str();
+        let need =
+            |what: &str| format!("Required field '{what}' is missing in ##[{}] command.", command.name);
+        let result = match command.name {
+            "set-output" if name.is_empty() => Err(need("name")),
+            "set-output" => {
+                self.findings.outputs.push((name.to_owned(), data.to_owned()));
+                Ok(())
+            }
+            "save-state" if name.is_empty() => Err(need("name")),
+            "save-state" => {
+                self.findings.state.push((name.to_owned(), data.to_owned()));
+                Ok(())
+            }
+            "set-env" | "add-path" if !self.options.allow_unsecure_commands => Err(format!(
+                "The `{}` command is disabled. Please upgrade to using Environment Files or opt into unsecure command \
+                 execution by setting the `ACTIONS_ALLOW_UNSECURE_COMMANDS` environment variable to `true`.",
+                command.name
+            )),
+            "set-env" if name.is_empty() => Err(need("name")),
+            "set-env" if name.eq_ignore_ascii_case("NODE_OPTIONS") => {
+                let text = "Can't update NODE_OPTIONS environment variable using ::set-env:: command.";
+                self.annotate(Severity::Error, text, time, rows);
+                Ok(())
+            }
+            "set-env" => {
+                self.findings.env.push((name.to_owned(), data.to_owned()));
+                Ok(())
+            }
+            "add-path" if data.is_empty() => Err("Path cannot be empty in ##[add-path] command.".to_owned()),
+            "add-path" => {
+                self.findings.paths.push(data.to_owned());
+                Ok(())
+            }
+            "add-mask" => self.add_mask(data, time, rows),
+            "debug" => {
+                if self.options.debug {
+                    self.tagged("debug", data, time, rows);
+                }
+                Ok(())
+            }
+            "notice" | "warning" | "error" => {
+                let severity = Severity::parse(command.name).unwrap_or(Severity::Error);
+                self.annotation(severity, command, time, rows);
+                Ok(())
+            }
+            "group" | "endgroup" => {
+                self.tagged(command.name, data, time, rows);
+                Ok(())
+            }
+            "echo" => match data.trim().to_ascii_lowercase().as_str() {
+                "on" => {
+                    self.echo = true;
+                    Ok(())
+                }
+                "off" => {
+                    self.echo = false;
+                    Ok(())
+                }
+                other => Err(format!(
+                    "Invalid echo command value. Possible values can be: 'on', 'off'. Current value is: '{other}'."
+                )),
+            },
+            "stop-commands" => self.stop(data),
+            "add-matcher" if data.trim().is_empty() => {
+                let text = "The path of a problem matcher file is missing in ##[add-matcher] command.";
+                self.annotate(Severity::Warning, text, time, rows);
+                Ok(())
+            }
+            "add-matcher" => return Next::LoadMatcher(data.to_owned()),
+            "remove-matcher" => return self.remove_matcher(command, time, rows),
+            other => Err(format!("The command '{other}' is not known.")),
+        };
+        if let Err(reason) = result {
+            // What could not be carried out may hold what it should not show: only the masked line is quoted.
+            let text = format!("Unable to process command '{line}' successfully.");
+            self.annotate(Severity::Error, &text, time, rows);
+            self.fail(reason, time, rows);
+        }
+        Next::Go
+    }
+
+    fn add_mask(&mut self, value: &str, time: SystemTime, rows: &mut RowBuffer) -> Result<(), String> {
+        match self.masker.add(value) {
+            Added::Yes => {}
+            Added::OneCharacter => {
+                let text =
+                    "A value of one character is masked: every such character in this log is shown as ***.";
+                self.annotate(Severity::Warning, text, time, rows);
+            }
+            Added::Empty => {
+                let text = "Can't add secret mask for empty string in ##[add-mask] command.";
+                self.annotate(Severity::Warning, text, time, rows);
+            }
+            Added::Full => {
+                return Err(
+                    "This job has added too many values to be masked; the last one is not masked.".to_owned()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, token: &str) -> Result<(), String> {
+        let known = syntax::NAMES.iter().any(|name| name.eq_ignore_ascii_case(token));
+        let weak = token.trim().is_empty() || token.eq_ignore_ascii_case("pause-logging") || known;
+        if weak && !self.options.allow_unsecure_stop_tokens {
+            return Err(format!(
+                "Invalid token for ##[stop-commands]: '{token}'. It may be neither empty nor the name of a command."
+            ));
+        }
+        if token.chars().count() > 6 {
+            self.masker.add(token);
+        }
+        self.stopped_by = Some(token.to_owned());
+        Ok(())
+    }
+
+    fn remove_matcher(&mut self, command: &Command, time: SystemTime, rows: &mut RowBuffer) -> Next {
+        let (owner, path) = (command.property("owner").to_owned(), command.data.trim());
+        match (owner.is_empty(), path.is_empty()) {
+            (false, true) => self.change_matchers(|set| set.remove(&owner)),
+            // By file: its owners are not known without reading it; the file's matchers are added under the same owners.
+            (true, false) => return Next::LoadMatcher(format!("{REMOVE}{path}")),
+            _ => {
+                let text = "##[remove-matcher] needs either an owner or the path of a file.";
+                self.annotate(Severity::Warning, text, time, rows);
+            }
+        }
+        Next::Go
+    }
+
+    /// The matchers of a file that were to be removed.
+    pub(super) fn unload_matcher(
+        &mut self,
+        path: &str,
+        content: Result<&[u8], String>,
+        time: SystemTime,
+        rows: &mut RowBuffer,
+    ) {
+        match content.and_then(matcher::parse) {
+            Ok(matchers) => {
+                self.change_matchers(|set| matchers.iter().for_each(|matcher| set.remove(&matcher.owner)));
+            }
+            Err(reason) => {
+                self.annotate(
+                    Severity::Warning,
+                    &format!("Unable to remove the problem matchers of '{path}': {reason}"),
+                    time,
+                    rows,
+                );
+            }
+        }
+    }
+
+    /// Place and title go in front of the message: a row is all that the web page has.
+    fn annotation(&mut self, severity: Severity, command: &Command, time: SystemTime, rows: &mut RowBuffer) {
+        let number = |name: &str| command.property(name).trim().parse::<u64>().ok();
+        let file = command.property("file");
+        let file = file
+            .strip_prefix(&self.options.workspace)
+            .filter(|_| !self.options.workspace.is_empty())
+            .map_or(file, |rest| rest.trim_start_matches('/'));
+        let mut text = String::new();
+        if !file.is_empty() {
+            text.push_str(file);
+            for number in [number("line"), number("line").and(number("col"))].into_iter().flatten() {
+                text.push(':');
+                text.push_str(&number.to_string());
+            }
+            text.push_str(": ");
+        }
+        let title = command.property("title");
+        if !title.is_empty() {
+            text.push_str(title);
+            text.push_str(": ");
+        }
+        text.push_str(&command.data);
+        self.annotate(severity, &text, time, rows);
+    }
+
+    fn annotate(&mut self, severity: Severity, text: &str, time: SystemTime, rows: &mut RowBuffer) {
+        match severity {
+            Severity::Error => self.findings.errors += 1,
+            Severity::Warning => self.findings.warnings += 1,
+            Severity::Notice => self.findings.notices += 1,
+        }
+        self.tagged(severity.word(), text, time, rows);
+    }
+
+    fn fail(&mut self, reason: String, time: SystemTime, rows: &mut RowBuffer) {
+        self.annotate(Severity::Error, &reason, time, rows);
+        self.findings.failed.get_or_insert(reason);
+    }
+
+    /// A row that the web page shows in a colour of its own.
+    fn tagged(&self, tag: &str, text: &str, time: SystemTime, rows: &mut RowBuffer) {
+        let masked = self.masker.mask_str(text);
+        rows.push(time, self.masker.mask_owned(format!("##[{tag}]{}", escape(&masked))));
+    }
+}
+
+/// Marks a request for a matcher file whose owners are to be taken out.
+pub(super) const REMOVE: &str = "\u{0}";
+
+/// Cheap: most lines are not.
+fn may_be_command(line: &str) -> bool {
+    line.trim_start().starts_with("::") || memchr::memmem::find(line.as_bytes(), b"##[").is_some()
+}
+
+/// What the web page decodes behind a tag, and only that: text without such sequences stays readable everywhere.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['%', '\r', '\n']) {
+        escaped.push_str(&rest[..at]);
+        let decoded = ["%25", "%0D", "%0A", "%3B", "%5D"].iter().any(|code| {
+            rest.as_bytes()[at..].get(..3).is_some_and(|found| found.eq_ignore_ascii_case(code.as_bytes()))
+        });
+        match rest.as_bytes()[at] {
+            b'\r' => escaped.push_str("%0D"),
+            b'\n' => escaped.push_str("%0A"),
+            _ if decoded => escaped.push_str("%25"),
+            _ => escaped.push('%'),
+        }
+        rest = &rest[at + 1..];
+    }
+    escaped.push_str(rest);
+    escaped
+}
