@@ -8,6 +8,12 @@ pub mod action;
 pub mod backend;
 pub mod cancel;
 pub mod deploy;
+pub mod label;
 pub mod log;
+pub mod metrics;
 pub mod report;
 pub mod secret;
+pub mod server;
+
+/// This program's version, as it is shown and declared.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,254 @@
+//! What the daemon counts, under the names that dashboards of Gitea's runner already use.
+//!
+//! Counting is always on and costs a few atomics; whether anybody may read it is the configuration's business
+//! (`daemon::endpoint` serves it).
+
+use std::{fmt, sync::Arc, sync::atomic::AtomicU64, time::Duration, time::Instant};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::{report::Conclusion, server::Method};
+
+/// Upper bounds of call durations in seconds.
+const CALL_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStatus {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByMethod {
+    method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Who {
+    version: String,
+    name: String,
+}
+
+type Float = Gauge<f64, AtomicU64>;
+
+/// All counters of one process. Clones count into the same ones.
+#[derive(Clone)]
+pub struct Metrics {
+    all: Arc<All>,
+}
+
+struct All {
+    start: Instant,
+    info: Family<Who, Gauge>,
+    capacity: Gauge,
+    fetches: Family<ByResult, Counter>,
+    fetch_seconds: Histogram,
+    backoff: Float,
+    jobs: Family<ByStatus, Counter>,
+    job_seconds: Histogram,
+    running: Gauge,
+    utilization: Float,
+    logs: Family<ByResult, Counter>,
+    log_seconds: Histogram,
+    states: Family<ByResult, Counter>,
+    state_seconds: Histogram,
+    buffered_rows: Gauge,
+    client_errors: Family<ByMethod, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let calls = || Histogram::new(CALL_BUCKETS);
+        Self {
+            all: Arc::new(All {
+                start: Instant::now(),
+                info: Family::default(),
+                capacity: Gauge::default(),
+                fetches: Family::default(),
+                fetch_seconds: calls(),
+                backoff: Float::default(),
+                jobs: Family::default(),
+                job_seconds: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
+                running: Gauge::default(),
+                utilization: Float::default(),
+                logs: Family::default(),
+                log_seconds: calls(),
+                states: Family::default(),
+                state_seconds: calls(),
+                buffered_rows: Gauge::default(),
+                client_errors: Family::default(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+const fn result_of(ok: bool) -> ByResult {
+    ByResult { result: if ok { "success" } else { "error" } }
+}
+
+impl Metrics {
+    /// Who is counting, and how many jobs fit.
+    pub fn introduce(&self, name: &str, capacity: usize) {
+        let who = Who { version: crate::VERSION.to_owned(), name: name.to_owned() };
+        self.all.info.get_or_create(&who).set(1);
+        self.all.capacity.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+    }
+
+    /// A call of the protocol has ended.
+    pub fn called(&self, method: Method, took: Duration, ok: bool) {
+        if !ok {
+            self.all.client_errors.get_or_create(&ByMethod { method: method.as_str() }).inc();
+        }
+        match method {
+            Method::FetchTask => self.all.fetch_seconds.observe(took.as_secs_f64()),
+            Method::UpdateLog => {
+                self.all.logs.get_or_create(&result_of(ok)).inc();
+                self.all.log_seconds.observe(took.as_secs_f64());
+            }
+            Method::UpdateTask => {
+                self.all.states.get_or_create(&result_of(ok)).inc();
+                self.all.state_seconds.observe(took.as_secs_f64());
+            }
+            Method::Ping | Method::Register | Method::Declare => {}
+        }
+    }
+
+    /// A poll has ended: `task`, `empty` or `error`.
+    pub fn polled(&self, result: &'static str) {
+        self.all.fetches.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// How long the poller waits now.
+    pub fn waits(&self, wait: Duration) {
+        self.all.backoff.set(wait.as_secs_f64());
+    }
+
+    /// How many of `capacity` jobs run now.
+    pub fn running(&self, jobs: usize, capacity: usize) {
+        self.all.running.set(i64::try_from(jobs).unwrap_or(i64::MAX));
+        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+        let capacity = u32::try_from(capacity.max(1)).unwrap_or(u32::MAX);
+        self.all.utilization.set(f64::from(jobs) / f64::from(capacity));
+    }
+
+    /// A job has ended.
+    pub fn job_ended(&self, conclusion: Conclusion, took: Duration) {
+        self.all.jobs.get_or_create(&ByStatus { status: conclusion.as_str() }).inc();
+        self.all.job_seconds.observe(took.as_secs_f64());
+    }
+
+    /// `rows` more (or fewer) rows wait for their acknowledgement.
+    pub fn buffered_rows(&self, rows: i64) {
+        self.all.buffered_rows.inc_by(rows);
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("gitea_runner");
+        let all = &*self.all;
+        registry.register("info", "Version and name of the runner", all.info.clone());
+        registry.register("capacity", "Jobs that may run at once", all.capacity.clone());
+        registry.register("poll_fetch", "Polls by result", all.fetches.clone());
+        let seconds = |registry: &mut Registry, name: &str, help: &str, histogram: &Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        };
+        seconds(&mut registry, "poll_fetch_duration", "Duration of FetchTask calls", &all.fetch_seconds);
+        registry.register_with_unit(
+            "poll_backoff",
+            "Wait before the next poll",
+            Unit::Seconds,
+            all.backoff.clone(),
+        );
+        registry.register("job", "Jobs by result", all.jobs.clone());
+        seconds(&mut registry, "job_duration", "Duration of jobs", &all.job_seconds);
+        registry.register("job_running", "Jobs that run now", all.running.clone());
+        let help = "Running jobs divided by the capacity";
+        registry.register("job_capacity_utilization_ratio", help, all.utilization.clone());
+        registry.register("report_log", "UpdateLog calls by result", all.logs.clone());
+        seconds(&mut registry, "report_log_duration", "Duration of UpdateLog calls", &all.log_seconds);
+        registry.register("report_state", "UpdateTask calls by result", all.states.clone());
+        seconds(&mut registry, "report_state_duration", "Duration of UpdateTask calls", &all.state_seconds);
+        let help = "Rows that the server has not acknowledged";
+        registry.register("report_log_buffer_rows", help, all.buffered_rows.clone());
+        registry.register("client_errors", "Failed calls by method", all.client_errors.clone());
+        registry.register_collector(Box::new(Uptime(all.start)));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// Seconds since the start, worked out when asked.
+#[derive(Debug)]
+struct Uptime(Instant);
+
+impl Collector for Uptime {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let uptime = ConstGauge::new(self.0.elapsed().as_secs_f64());
+        let unit = Some(&Unit::Seconds);
+        let metric =
+            encoder.encode_descriptor("uptime", "Time since the start", unit, uptime.metric_type())?;
+        uptime.encode(metric)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Metrics;
+    use crate::{report::Conclusion, server::Method};
+
+    #[test]
+    fn dashboards_of_the_official_runner_find_their_names() {
+        let metrics = Metrics::default();
+        metrics.introduce("builder", 2);
+        metrics.called(Method::UpdateLog, Duration::from_millis(20), true);
+        metrics.called(Method::UpdateTask, Duration::from_millis(20), false);
+        metrics.polled("empty");
+        metrics.waits(Duration::from_secs(2));
+        metrics.running(1, 2);
+        metrics.job_ended(Conclusion::Success, Duration::from_secs(3));
+        let text = metrics.encode().expect("text");
+        for line in [
+            "gitea_runner_info{version=",
+            "gitea_runner_capacity 2",
+            "gitea_runner_uptime_seconds ",
+            "gitea_runner_poll_fetch_total{result=\"empty\"} 1",
+            "gitea_runner_poll_fetch_duration_seconds_bucket",
+            "gitea_runner_poll_backoff_seconds 2",
+            "gitea_runner_job_total{status=\"success\"} 1",
+            "gitea_runner_job_duration_seconds_sum",
+            "gitea_runner_job_running 1",
+            "gitea_runner_job_capacity_utilization_ratio 0.5",
+            "gitea_runner_report_log_total{result=\"success\"} 1",
+            "gitea_runner_report_state_total{result=\"error\"} 1",
+            "gitea_runner_report_log_duration_seconds_bucket",
+            "gitea_runner_report_state_duration_seconds_bucket",
+            "gitea_runner_report_log_buffer_rows 0",
+            "gitea_runner_client_errors_total{method=\"UpdateTask\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}
