@@ -1,0 +1,116 @@
+//! What every answer shares, around warp's filters: a request id, refusals written in the client's language, the
+//! counters, and one line in the log.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::{HeaderName, HeaderValue, Request, header};
+use hyper::body::Incoming;
+use tower_service::Service;
+use warp::reply::Response;
+
+use crate::App;
+use crate::error::ApiError;
+use crate::language::Language;
+
+/// The route that answered, as a label; set by `routes`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route(pub(crate) &'static str);
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes request ids: a prefix that is this process, and a counter.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    prefix: String,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// A new prefix.
+    pub(crate) fn new() -> Self {
+        let mut prefix = uuid::Uuid::new_v4().simple().to_string();
+        prefix.truncate(16);
+        Self { prefix, next: AtomicU64::new(1) }
+    }
+
+    /// The id that the client (or its proxy) sent if it is fit for a log, else a new one.
+    fn take(&self, sent: Option<&HeaderValue>) -> HeaderValue {
+        let fit = |value: &&HeaderValue| {
+            (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        if let Some(sent) = sent.filter(fit) {
+            return sent.clone();
+        }
+        let mut id = String::with_capacity(self.prefix.len() + 12);
+        id.push_str(&self.prefix);
+        // Writing to a string cannot fail.
+        let _ = write!(id, "-{:x}", self.next.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    }
+}
+
+/// Answers one request through the filters.
+pub(crate) async fn answer<F>(
+    app: Arc<App>,
+    ids: Arc<RequestIds>,
+    mut filters: F,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible>
+where
+    F: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+{
+    let started = Instant::now();
+    let in_flight = app.metrics.begin();
+    let id = ids.take(request.headers().get(&REQUEST_ID));
+    let language = request.headers().get(header::ACCEPT_LANGUAGE).cloned();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+
+    let Ok(mut response) = filters.call(request).await;
+
+    let route = response.extensions().get().map_or("unmatched", |route: &Route| route.0);
+    if let Some(error) = response.extensions().get::<ApiError>() {
+        let language = Language::from_header(language.as_ref().and_then(|value| value.to_str().ok()));
+        response = error.render(language);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if app.is_draining() {
+        // Proxies and browsers open their next connection to another replica.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let status = response.status();
+    let took = started.elapsed();
+    app.metrics.observe(route, &method, status, took);
+    let id_text = id.to_str().unwrap_or_default();
+    let milliseconds = took.as_secs_f64() * 1000.0;
+    if status.is_server_error() {
+        tracing::warn!(%method, path, status = status.as_u16(), milliseconds, request_id = id_text, "request");
+    } else {
+        tracing::info!(%method, path, status = status.as_u16(), milliseconds, request_id = id_text, "request");
+    }
+    response.headers_mut().insert(REQUEST_ID.clone(), id);
+    drop(in_flight);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fit_request_id_is_taken_and_another_is_made() {
+        let ids = RequestIds::new();
+        assert_eq!(ids.take(Some(&HeaderValue::from_static("abc-1"))), "abc-1");
+        let made = ids.take(None);
+        let spaced = ids.take(Some(&HeaderValue::from_static("a b")));
+        let long = HeaderValue::from_str(&"x".repeat(129)).expect("a header value");
+        assert_ne!(made, spaced);
+        assert_ne!(ids.take(Some(&long)), long);
+        assert!(made.to_str().expect("ascii").ends_with("-1"));
+    }
+}

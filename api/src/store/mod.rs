@@ -1,0 +1,301 @@
+//! Tasks in a database: SQLite or PostgreSQL, two typed pools behind one enum.
+//!
+//! Requests do not hold connections. They put a question into one of two bounded queues; a few lanes (`lane`) each
+//! hold a connection and take what waits. That makes both directions fast without keeping any answer:
+//!
+//! - **Reads**: requests that wait for the same list at the moment a query starts share its answer. Every answer was
+//!   read from the database after its request had arrived, so a task written by another replica is seen at once.
+//! - **Writes**: what waits is committed together, so one flush of the disk serves all of them. An answer leaves
+//!   after its commit.
+//!
+//! A lane whose connection fails answers "unavailable" and takes a fresh connection for the next question.
+
+mod lane;
+mod migrations;
+mod postgres;
+mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::ApiError;
+use crate::model::{Change, ListQuery, Task, Title};
+use crate::settings::Database;
+
+/// Rows of one page when a whole list is streamed.
+pub(crate) const STREAM_PAGE: i64 = 500;
+/// Questions that may wait, for each direction.
+const QUEUE: usize = 1024;
+/// How long a request waits for a place in the queue and for its answer, each.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a connection is waited for before the waiting requests are answered with 503.
+const ACQUIRE: Duration = Duration::from_secs(1);
+/// How long an `Idempotency-Key` is remembered, in seconds.
+const KEY_LIFETIME: i64 = 24 * 60 * 60;
+/// How often old keys are removed.
+const PRUNE: Duration = Duration::from_secs(15 * 60);
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database refused, or did not answer.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// The folder of the SQLite file cannot be made.
+    #[error("cannot make the folder {folder}: {source}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A database operation failed; the log has the cause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unavailable;
+
+impl From<Unavailable> for ApiError {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// Part of a list, already as JSON: the database writes it, which saves a value for every field of every row.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    /// A complete JSON array.
+    pub(crate) json: Bytes,
+    rows: i64,
+    /// The highest id in it.
+    pub(crate) last: Option<i64>,
+    /// How many tasks the filter matches on all pages, if that was asked for.
+    pub(crate) total: Option<i64>,
+}
+
+impl Page {
+    fn new(rows: i64, last: Option<i64>, joined: &str) -> Self {
+        let mut json = BytesMut::with_capacity(joined.len() + 2);
+        json.put_u8(b'[');
+        json.put_slice(joined.as_bytes());
+        json.put_u8(b']');
+        Self { json: json.freeze(), rows, last, total: None }
+    }
+
+    /// Whether there may be more after it.
+    pub(crate) fn is_full(&self, limit: i64) -> bool {
+        self.rows >= limit
+    }
+
+    /// The rows without the array around them, after `lead`.
+    pub(crate) fn rows_with(&self, lead: u8) -> Bytes {
+        let mut chunk = BytesMut::with_capacity(self.json.len());
+        chunk.put_u8(lead);
+        chunk.put_slice(&self.json[1..self.json.len() - 1]);
+        chunk.freeze()
+    }
+}
+
+/// What POST led to.
+#[derive(Clone, Debug)]
+pub(crate) enum Created {
+    /// A new task, or the one that the same key made before.
+    Task(Task),
+    /// The key was used for another title.
+    KeyReused,
+}
+
+/// Where an answer goes. Nobody listens when the client has left.
+type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
+
+/// A question that changes nothing.
+#[derive(Debug)]
+enum Read {
+    List { query: ListQuery, counted: bool, reply: Reply<Page> },
+    Get { id: i64, reply: Reply<Option<Task>> },
+    Ready { reply: Reply<()> },
+}
+
+/// A change.
+#[derive(Debug)]
+enum Write {
+    Create { title: Title, key: Option<String>, reply: Reply<Created> },
+    Change { id: i64, change: Change, reply: Reply<Option<Task>> },
+    Remove { id: i64, reply: Reply<bool> },
+    Prune { before: i64 },
+}
+
+/// The pools; the lanes hold connections of theirs.
+#[derive(Debug)]
+enum Pools {
+    Sqlite { readers: sqlx::SqlitePool, writer: sqlx::SqlitePool },
+    Postgres(sqlx::PgPool),
+}
+
+/// Numbers for `/metrics`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Status {
+    pub(crate) connections: i64,
+    pub(crate) idle: i64,
+    pub(crate) queued_reads: i64,
+    pub(crate) queued_writes: i64,
+}
+
+/// The door to the database.
+#[derive(Debug)]
+pub(crate) struct Store {
+    reads: mpsc::Sender<Read>,
+    writes: mpsc::Sender<Write>,
+    pools: Pools,
+    lanes: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Store {
+    /// Connects, migrates and starts the lanes; tries again until `wait` is over.
+    pub(crate) async fn open(
+        database: &Database,
+        pool_size: u32,
+        wait: Duration,
+    ) -> Result<Self, StartError> {
+        let pools = lane::retry(wait, async || match database {
+            Database::Sqlite(file) => sqlite::open(file).await,
+            Database::Postgres(url) => postgres::open(url, pool_size).await,
+        })
+        .await?;
+        let (reads, read_queue) = mpsc::channel(QUEUE);
+        let (writes, write_queue) = mpsc::channel(QUEUE);
+        let lanes = TaskTracker::new();
+        let stop = CancellationToken::new();
+        match &pools {
+            Pools::Sqlite { readers, writer } => {
+                sqlite::start(readers, writer, read_queue, write_queue, &lanes, &stop);
+            }
+            Pools::Postgres(pool) => postgres::start(pool, pool_size, read_queue, write_queue, &lanes, &stop),
+        }
+        lanes.spawn(prune_keys(writes.clone(), stop.clone()));
+        Ok(Self { reads, writes, pools, lanes, stop })
+    }
+
+    /// One page: at most `limit` (or [`STREAM_PAGE`]) tasks, with the total if `counted`.
+    pub(crate) async fn list(&self, query: ListQuery, counted: bool) -> Result<Page, Unavailable> {
+        ask(&self.reads, |reply| Read::List { query, counted, reply }).await
+    }
+
+    /// The task with this id.
+    pub(crate) async fn get(&self, id: i64) -> Result<Option<Task>, Unavailable> {
+        ask(&self.reads, |reply| Read::Get { id, reply }).await
+    }
+
+    /// Whether the database answers.
+    pub(crate) async fn ready(&self) -> Result<(), Unavailable> {
+        ask(&self.reads, |reply| Read::Ready { reply }).await
+    }
+
+    /// Stores a new task, once for each key.
+    pub(crate) async fn create(&self, title: Title, key: Option<String>) -> Result<Created, Unavailable> {
+        ask(&self.writes, |reply| Write::Create { title, key, reply }).await
+    }
+
+    /// Changes the task with this id, if there is one.
+    pub(crate) async fn change(&self, id: i64, change: Change) -> Result<Option<Task>, Unavailable> {
+        ask(&self.writes, |reply| Write::Change { id, change, reply }).await
+    }
+
+    /// Removes the task with this id; false if there is none.
+    pub(crate) async fn remove(&self, id: i64) -> Result<bool, Unavailable> {
+        ask(&self.writes, |reply| Write::Remove { id, reply }).await
+    }
+
+    /// The numbers of now.
+    pub(crate) fn status(&self) -> Status {
+        let (size, idle) = match &self.pools {
+            Pools::Sqlite { readers, writer } => {
+                (readers.size() + writer.size(), readers.num_idle() + writer.num_idle())
+            }
+            Pools::Postgres(pool) => (pool.size(), pool.num_idle()),
+        };
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        Status {
+            connections: i64::from(size),
+            idle: count(idle),
+            queued_reads: count(self.reads.max_capacity() - self.reads.capacity()),
+            queued_writes: count(self.writes.max_capacity() - self.writes.capacity()),
+        }
+    }
+
+    /// Ends the lanes and closes the connections, within two seconds. What waits is answered first.
+    pub(crate) async fn close(&self) {
+        self.stop.cancel();
+        self.lanes.close();
+        let closed = tokio::time::timeout(Duration::from_secs(2), async {
+            self.lanes.wait().await;
+            match &self.pools {
+                Pools::Sqlite { readers, writer } => {
+                    readers.close().await;
+                    writer.close().await;
+                }
+                Pools::Postgres(pool) => pool.close().await,
+            }
+        });
+        if closed.await.is_err() {
+            tracing::warn!("the database connections did not close in time");
+        }
+    }
+}
+
+/// Queues a question and waits for its answer; both waits are bounded.
+async fn ask<Q, T>(queue: &mpsc::Sender<Q>, question: impl FnOnce(Reply<T>) -> Q) -> Result<T, Unavailable> {
+    let (reply, answer) = oneshot::channel();
+    queue.send_timeout(question(reply), PATIENCE).await.map_err(|_| Unavailable)?;
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(Unavailable),
+    }
+}
+
+/// Removes old keys now and then; a missed round is made up for by the next.
+async fn prune_keys(writes: mpsc::Sender<Write>, stop: CancellationToken) {
+    let mut rounds = tokio::time::interval(PRUNE);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        if writes.send_timeout(Write::Prune { before: now() - KEY_LIFETIME }, PATIENCE).await.is_err() {
+            tracing::debug!("the write queue is full; old idempotency keys stay until the next round");
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The lanes of one direction share a queue.
+type Shared<Q> = Arc<tokio::sync::Mutex<mpsc::Receiver<Q>>>;
+
+/// The lists that wait, each with everybody who waits for the same one.
+#[derive(Debug, Default)]
+struct Lists(Vec<((ListQuery, bool), Vec<Reply<Page>>)>);
+
+impl Lists {
+    fn add(&mut self, query: ListQuery, counted: bool, reply: Reply<Page>) {
+        match self.0.iter_mut().find(|(wanted, _)| *wanted == (query, counted)) {
+            Some((_, replies)) => replies.push(reply),
+            None => self.0.push(((query, counted), vec![reply])),
+        }
+    }
+}
+
+/// Answers; the client may have left, which is its right.
+fn send<T>(reply: Reply<T>, answer: Result<T, Unavailable>) {
+    drop(reply.send(answer));
+}
