@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use crate::runner::v1::{RegisterRequest, Runner, Task, TaskNeed, UpdateTaskRequest};
+use crate::{
+    agent::v1::{Collected, File, Hello, Output, Run, collected::End},
+    runner::v1::{RegisterRequest, Runner, Task, TaskNeed, UpdateTaskRequest},
+};
 
 /// Stands for a value that is not shown.
 struct Hidden;
@@ -86,6 +89,58 @@ impl fmt::Debug for UpdateTaskRequest {
         f.debug_struct("UpdateTaskRequest")
             .field("state", &self.state)
             .field("outputs", &Names::of(&self.outputs))
+            .finish()
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .field("mode", &self.mode)
+            .field("bytes", &self.content.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("stderr", &self.stderr).field("bytes", &self.bytes.len()).finish()
+    }
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.end {
+            Some(End::Content(content)) => f.debug_struct("Collected").field("bytes", &content.len()).finish(),
+            other => f.debug_tuple("Collected").field(&other.is_some()).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hello")
+            .field("executable", &self.executable)
+            .field("uid", &self.uid)
+            .field("gid", &self.gid)
+            .field("pid", &self.pid)
+            .field("environ", &self.environ.len())
+            .field("machine", &self.machine)
+            .field("unwritable", &self.unwritable)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("argv", &self.argv)
+            .field("environ", &self.environ.len())
+            .field("cwd", &self.cwd)
+            .field("files", &self.files)
+            .field("collect", &self.collect)
+            .field("delivery", &self.delivery)
             .finish()
     }
 }

@@ -11,13 +11,18 @@ use std::{
 /// Folders below this crate that hold a package's `v1/*.proto`.
 const PACKAGES: [&str; 3] = ["ping", "runner", "agent"];
 
-/// Messages that carry secrets: their `Debug` is written by hand in `src/redact.rs` (for `agent.v1`: beside its use).
-const WITHOUT_DEBUG: [&str; 5] = [
+/// Messages that carry secrets: their `Debug` is written by hand in `src/redact.rs`.
+const WITHOUT_DEBUG: [&str; 10] = [
     ".runner.v1.RegisterRequest",
     ".runner.v1.Runner",
     ".runner.v1.Task",
     ".runner.v1.TaskNeed",
     ".runner.v1.UpdateTaskRequest",
+    ".agent.v1.File",
+    ".agent.v1.Output",
+    ".agent.v1.Collected",
+    ".agent.v1.Hello",
+    ".agent.v1.Run",
 ];
 
 #[test]

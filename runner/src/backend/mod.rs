@@ -11,6 +11,9 @@
 //! - [`JobEnv::teardown`] survives missing pieces, has its own clock, and reports what it could not remove.
 //! - A backend knows no workflows: it gets argv, environment and paths. It never sees an expression or a step.
 
+pub mod host;
+mod link;
+
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use crate::cancel::Cancel;
@@ -224,6 +227,8 @@ pub struct ExecOutcome {
     pub files: Vec<Collected>,
     /// Whether a background process still held its output when the step was let go.
     pub output_held: bool,
+    /// Processes that survived KILL after a cancel, `name (pid)` each; nearly always empty.
+    pub lost: Vec<String>,
 }
 
 /// A container of its own beside the job: a docker action or a `docker://` step. Shares workspace, temp, actions and
@@ -280,6 +285,49 @@ pub enum BackendError {
     /// Cancelled while preparing; everything is undone.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl BackendError {
+    /// An error of the engine or the operating system.
+    pub(crate) fn engine(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Engine { what: what.into(), source: source.into() }
+    }
+}
+
+impl From<link::LinkError> for BackendError {
+    fn from(error: link::LinkError) -> Self {
+        match error {
+            link::LinkError::Lost(reason) => Self::Lost(format!("the job's environment is lost: {reason}")),
+            link::LinkError::Failed(reason) => Self::Refused(reason),
+            link::LinkError::Local(what, source) => Self::engine(what, source),
+        }
+    }
+}
+
+/// What every tracking id of this program begins with.
+const TRACKING_PREFIX: &str = "esteira_";
+
+/// The value of `RUNNER_TRACKING_ID` that every process of a job must get: on the host, leftovers are found by it.
+pub fn tracking_id(owner: &str, task: i64) -> String {
+    format!("{TRACKING_PREFIX}{owner}_{task}")
+}
+
+/// `runner.arch` for what `uname -m` says.
+fn arch(machine: &str) -> &'static str {
+    match machine {
+        "x86_64" | "amd64" => "X64",
+        "aarch64" | "arm64" => "ARM64",
+        "i386" | "i486" | "i586" | "i686" => "X86",
+        "riscv64" => "RISCV64",
+        "ppc64le" => "PPC64LE",
+        "s390x" => "S390X",
+        "loongarch64" => "LOONG64",
+        other if other.starts_with("arm") => "ARM",
+        _ => "X64",
+    }
 }
 
 /// What `teardown` could not remove, one sentence each.

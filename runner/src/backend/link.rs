@@ -1,0 +1,617 @@
+//! The runner's end of the agent's connection: requests out, events in, one process at a time or many.
+//!
+//! Two tasks carry the frames; both end with the [`Link`]. A connection that breaks answers every waiting request with
+//! [`LinkError::Lost`]; who owns the place adds the engine's reason.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    pin::pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use prost::Message;
+use proto::agent::v1::{
+    self as wire, Event, Request, collected, event::Body as Told, exited, request::Body as Asked,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, timeout_at},
+};
+
+use super::{Collected, ExecOutcome, ExecSpec, Exit, FileIn, FileOut, Ladder, Output, Stream};
+use crate::{
+    agent::{
+        archive::PIECE,
+        channel,
+        frame::{self, Decoder},
+    },
+    cancel::Cancel,
+};
+
+/// How many requests may wait to be sent.
+const DEPTH: usize = 16;
+
+/// How many events of one request may wait to be taken.
+const ANSWERS: usize = 64;
+
+/// How long the first answer may take.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How often an agent that cannot see its runner go away is told that it is there.
+const PING: Duration = Duration::from_secs(2);
+
+/// How long passed output may stay open after its process has ended.
+const HELD: Duration = Duration::from_secs(5);
+
+/// Why the agent gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    /// The connection is gone. One sentence.
+    #[error("{0}")]
+    Lost(String),
+    /// The agent says why not. One sentence.
+    #[error("{0}")]
+    Failed(String),
+    /// A file of the runner's own.
+    #[error("{0}: {1}")]
+    Local(String, io::Error),
+}
+
+/// How frames travel.
+pub(super) enum Connection {
+    /// A unix socket; output comes as passed pipes.
+    Socket(OwnedFd),
+    /// An engine's attach; output comes in frames.
+    Attached(bollard::container::AttachContainerResults),
+}
+
+#[derive(Debug)]
+struct Answer {
+    body: Told,
+    fds: Vec<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    waiting: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
+    /// Set once, before the routes are closed.
+    lost: OnceLock<String>,
+}
+
+/// A connection to one agent.
+#[derive(Debug)]
+pub(super) struct Link {
+    requests: mpsc::Sender<Request>,
+    routes: Arc<Routes>,
+    next: AtomicU64,
+    delivery: wire::Delivery,
+    hello: wire::Hello,
+    _carriers: JoinSet<()>,
+}
+
+/// The answers to one request; forgets the route when it is dropped.
+struct Call<'a> {
+    id: u64,
+    link: &'a Link,
+    answers: mpsc::Receiver<Answer>,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        lock(&self.link.routes.waiting).remove(&self.id);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // The map is whole after every statement that holds the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// Takes up a connection and waits for the agent's hello.
+    pub(super) async fn open(
+        connection: Connection,
+        tracking_id: &str,
+        folders: Vec<String>,
+    ) -> Result<Self, LinkError> {
+        let (requests, queue) = mpsc::channel(DEPTH);
+        let routes = Arc::new(Routes::default());
+        let mut carriers = JoinSet::new();
+        let (taken, acknowledge) = watch::channel(0);
+        let delivery = match connection {
+            Connection::Socket(fd) => {
+                let (sender, receiver) =
+                    channel::over_socket(fd).map_err(|error| LinkError::Lost(format!("the agent's socket: {error}")))?;
+                carriers.spawn(receive_socket(receiver, Arc::clone(&routes), taken));
+                carriers.spawn(send_socket(sender, queue, acknowledge, Arc::clone(&routes)));
+                wire::Delivery::Passed
+            }
+            Connection::Attached(attached) => {
+                carriers.spawn(receive_attached(attached.output, Arc::clone(&routes), taken));
+                carriers.spawn(send_attached(attached.input, queue, acknowledge, Arc::clone(&routes)));
+                wire::Delivery::Framed
+            }
+        };
+        let mut link = Self {
+            requests,
+            routes,
+            next: AtomicU64::new(1),
+            delivery,
+            hello: wire::Hello::default(),
+            _carriers: carriers,
+        };
+        let attach = wire::Attach { tracking_id: tracking_id.to_owned(), folders };
+        let hello = {
+            let mut call = link.call(Asked::Attach(attach)).await?;
+            match tokio::time::timeout(HELLO, call.next()).await {
+                Ok(Ok(Answer { body: Told::Hello(hello), .. })) => hello,
+                Ok(Ok(_)) => return Err(LinkError::Lost("the agent did not say hello".to_owned())),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(LinkError::Lost("the agent did not answer within 10 s".to_owned())),
+            }
+        };
+        link.hello = hello;
+        Ok(link)
+    }
+
+    /// What the agent found.
+    pub(super) const fn hello(&self) -> &wire::Hello {
+        &self.hello
+    }
+
+    /// The agent's environment; entries that are no UTF-8 are left out, since no expression could show them.
+    pub(super) fn environ(&self) -> BTreeMap<String, String> {
+        self.hello
+            .environ
+            .iter()
+            .filter_map(|entry| {
+                let (name, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+                Some((name.to_owned(), value.to_owned()))
+            })
+            .collect()
+    }
+
+    fn lost(&self) -> LinkError {
+        let reason = self.routes.lost.get().map_or("the connection to the agent is closed", String::as_str);
+        LinkError::Lost(reason.to_owned())
+    }
+
+    async fn send(&self, id: u64, body: Asked) -> Result<(), LinkError> {
+        let request = Request { id, acknowledged: 0, body: Some(body) };
+        self.requests.send(request).await.map_err(|_| self.lost())
+    }
+
+    async fn call(&self, body: Asked) -> Result<Call<'_>, LinkError> {
+        let (sender, answers) = mpsc::channel(ANSWERS);
+        let id = {
+            // Number and route under one lock; the queue keeps the order of one caller, and the agent tells a
+            // repeated number from a new one only when they ascend, so the lock is held until it is queued.
+            let permit = self.requests.reserve().await.map_err(|_| self.lost())?;
+            let mut waiting = lock(&self.routes.waiting);
+            if self.routes.lost.get().is_some() {
+                return Err(self.lost());
+            }
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            waiting.insert(id, sender);
+            permit.send(Request { id, acknowledged: 0, body: Some(body) });
+            id
+        };
+        Ok(Call { id, link: self, answers })
+    }
+
+    /// Runs one process to its end; see [`super::JobEnv::exec`].
+    pub(super) async fn exec<O: Output>(
+        &self,
+        spec: ExecSpec,
+        output: &mut O,
+        cancel: &Cancel,
+    ) -> Result<ExecOutcome, LinkError> {
+        let environ = spec.env.iter().map(|(name, value)| Bytes::from(format!("{name}={value}"))).collect();
+        let run = wire::Run {
+            argv: spec.argv,
+            environ,
+            cwd: spec.cwd,
+            files: spec.files.into_iter().map(file_in).collect(),
+            collect: spec.collect.into_iter().map(file_out).collect(),
+            delivery: self.delivery.into(),
+        };
+        let call = self.call(Asked::Run(run)).await?;
+        let id = call.id;
+        let canceller = async {
+            cancel.cancelled().await;
+            // When this fails the connection is gone, and the other arm says so.
+            let _ = self.send(id, Asked::Cancel(cancel_of(id, spec.ladder))).await;
+            std::future::pending::<()>().await;
+        };
+        let process = pin!(follow(call, output));
+        tokio::select! {
+            outcome = process => outcome,
+            () = canceller => Err(self.lost()),
+        }
+    }
+
+    /// Writes files.
+    pub(super) async fn write(&self, files: Vec<FileIn>) -> Result<(), LinkError> {
+        let write = wire::Write { files: files.into_iter().map(file_in).collect() };
+        self.call(Asked::Write(write)).await?.done().await
+    }
+
+    /// See [`super::JobEnv::unpack`].
+    pub(super) async fn unpack(&self, archive: &Path, into: &str) -> Result<(), LinkError> {
+        let local = |error| LinkError::Local(format!("cannot read {}", archive.display()), error);
+        let mut file = tokio::fs::File::open(archive).await.map_err(local)?;
+        let mut call = self.call(Asked::Unpack(wire::Unpack { into: into.to_owned() })).await?;
+        loop {
+            let mut bytes = BytesMut::with_capacity(PIECE);
+            let read = (&mut file).take(PIECE as u64).read_buf(&mut bytes).await.map_err(local)?;
+            self.send(call.id, Asked::Chunk(wire::Chunk { bytes: bytes.freeze(), last: read == 0 })).await?;
+            if read == 0 {
+                return call.done().await;
+            }
+            if let Ok(answer) = call.answers.try_recv() {
+                // It has failed early; the rest is of no use.
+                return done(answer);
+            }
+        }
+    }
+
+    /// See [`super::JobEnv::pack`].
+    pub(super) async fn pack(&self, folder: &str, into: &Path) -> Result<(), LinkError> {
+        let local = |error| LinkError::Local(format!("cannot write {}", into.display()), error);
+        let mut file = tokio::fs::File::create(into).await.map_err(local)?;
+        let mut call = self.call(Asked::Pack(wire::Pack { folder: folder.to_owned() })).await?;
+        loop {
+            match call.next().await?.body {
+                Told::Chunk(chunk) => {
+                    file.write_all(&chunk.bytes).await.map_err(local)?;
+                    if chunk.last {
+                        return file.flush().await.map_err(local);
+                    }
+                }
+                Told::Failed(failed) => return Err(LinkError::Failed(failed.reason)),
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+
+    /// See [`super::JobEnv::read`].
+    pub(super) async fn read(&self, file: FileOut) -> Result<Collected, LinkError> {
+        match self.call(Asked::Read(wire::Read { file: Some(file_out(file)) })).await?.next().await?.body {
+            Told::Content(content) => Ok(collected(content)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// See [`super::JobEnv::hash_files`].
+    pub(super) async fn hash_files(
+        &self,
+        workspace: &str,
+        patterns: Vec<String>,
+        follow_links: bool,
+    ) -> Result<String, LinkError> {
+        let ask = wire::HashFiles { workspace: workspace.to_owned(), patterns, follow_links };
+        match self.call(Asked::HashFiles(ask)).await?.next().await?.body {
+            Told::Digest(digest) => Ok(digest.hex),
+            Told::Failed(failed) => Err(LinkError::Failed(failed.reason)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Ends what the job still runs: names of what was ended, and of what could not be.
+    pub(super) async fn sweep(&self, ladder: Ladder) -> Result<(Vec<String>, Vec<String>), LinkError> {
+        let cancel = cancel_of(0, ladder);
+        let sweep = wire::Sweep { interrupt_ms: cancel.interrupt_ms, terminate_ms: cancel.terminate_ms };
+        match self.call(Asked::Sweep(sweep)).await?.next().await?.body {
+            Told::Swept(swept) => Ok((swept.ended, swept.lost)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Lets the agent go.
+    pub(super) async fn shutdown(&self) -> Result<(), LinkError> {
+        self.call(Asked::Shutdown(wire::Shutdown {})).await?.done().await
+    }
+}
+
+impl Call<'_> {
+    async fn next(&mut self) -> Result<Answer, LinkError> {
+        self.answers.recv().await.ok_or_else(|| self.link.lost())
+    }
+
+    async fn done(&mut self) -> Result<(), LinkError> {
+        done(self.next().await?)
+    }
+}
+
+fn done(answer: Answer) -> Result<(), LinkError> {
+    match answer.body {
+        Told::Done(_) => Ok(()),
+        Told::Failed(failed) => Err(LinkError::Failed(failed.reason)),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> LinkError {
+    LinkError::Lost("the agent gave an answer that fits no question".to_owned())
+}
+
+fn cancel_of(run: u64, ladder: Ladder) -> wire::Cancel {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    wire::Cancel {
+        run,
+        interrupt_ms: milliseconds(ladder.interrupt),
+        terminate_ms: milliseconds(ladder.terminate),
+    }
+}
+
+fn file_in(file: FileIn) -> wire::File {
+    wire::File { path: file.path, mode: file.mode, content: file.bytes }
+}
+
+fn file_out(file: FileOut) -> wire::Collect {
+    wire::Collect { path: file.path, limit: file.limit }
+}
+
+fn collected(file: wire::Collected) -> Collected {
+    match file.end {
+        Some(collected::End::Content(bytes)) => Collected::Content(bytes),
+        Some(collected::End::TooLarge(length)) => Collected::TooLarge(length),
+        Some(collected::End::Refused(reason)) => Collected::Refused(reason),
+        Some(collected::End::Missing(_)) | None => Collected::Missing,
+    }
+}
+
+/// Hands on the output of a process until it has ended and its output is closed (or let go).
+async fn follow<O: Output>(mut call: Call<'_>, output: &mut O) -> Result<ExecOutcome, LinkError> {
+    let mut pipes: Option<Pipes> = None;
+    let exited = loop {
+        let answer = match &mut pipes {
+            None => call.next().await?,
+            Some(open) => tokio::select! {
+                answer = call.next() => answer?,
+                piece = open.next() => {
+                    match piece {
+                        Some((stream, bytes)) => output.write(stream, &bytes).await,
+                        None => pipes = None,
+                    }
+                    continue;
+                }
+            },
+        };
+        match answer.body {
+            Told::Started(_) => pipes = Pipes::open(answer.fds)?,
+            Told::Output(piece) => {
+                let stream = if piece.stderr { Stream::Stderr } else { Stream::Stdout };
+                output.write(stream, &piece.bytes).await;
+            }
+            Told::Exited(exited) => break exited,
+            _ => return Err(unexpected()),
+        }
+    };
+    let mut output_held = exited.output_held;
+    if let Some(mut open) = pipes {
+        let deadline = Instant::now() + HELD;
+        loop {
+            match timeout_at(deadline, open.next()).await {
+                Ok(Some((stream, bytes))) => output.write(stream, &bytes).await,
+                Ok(None) => break,
+                Err(_) => {
+                    output_held = true;
+                    break;
+                }
+            }
+            // A background process that never pauses must not keep the step.
+            if Instant::now() >= deadline {
+                output_held = true;
+                break;
+            }
+        }
+    }
+    let exit = match exited.end {
+        Some(exited::End::Code(code)) => Exit::Code(code),
+        Some(exited::End::Signal(signal)) => Exit::Signal(signal),
+        Some(exited::End::NotStarted(reason)) => Exit::NotStarted(reason),
+        None => return Err(unexpected()),
+    };
+    let files = exited.files.into_iter().map(collected).collect();
+    Ok(ExecOutcome { exit, files, output_held, lost: exited.lost })
+}
+
+/// The passed pipes of one process.
+struct Pipes {
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+    out: BytesMut,
+    err: BytesMut,
+}
+
+impl Pipes {
+    /// `None` when the output comes in frames.
+    fn open(fds: Vec<OwnedFd>) -> Result<Option<Self>, LinkError> {
+        let mut fds = fds.into_iter();
+        let (Some(stdout), Some(stderr)) = (fds.next(), fds.next()) else { return Ok(None) };
+        let open = |fd| {
+            pipe::Receiver::from_owned_fd(fd).map(Some).map_err(|error| LinkError::Local("a passed pipe".to_owned(), error))
+        };
+        Ok(Some(Self { stdout: open(stdout)?, stderr: open(stderr)?, out: BytesMut::new(), err: BytesMut::new() }))
+    }
+
+    /// The next piece of either; `None` when both are closed.
+    async fn next(&mut self) -> Option<(Stream, Bytes)> {
+        loop {
+            let (stream, read) = match (&mut self.stdout, &mut self.stderr) {
+                (None, None) => return None,
+                (Some(out), None) => (Stream::Stdout, take(out, &mut self.out).await),
+                (None, Some(err)) => (Stream::Stderr, take(err, &mut self.err).await),
+                (Some(out), Some(err)) => tokio::select! {
+                    read = take(out, &mut self.out) => (Stream::Stdout, read),
+                    read = take(err, &mut self.err) => (Stream::Stderr, read),
+                },
+            };
+            // A pipe that cannot be read is as good as closed.
+            match (read.ok().filter(|bytes| !bytes.is_empty()), stream) {
+                (Some(bytes), stream) => return Some((stream, bytes)),
+                (None, Stream::Stdout) => self.stdout = None,
+                (None, Stream::Stderr) => self.stderr = None,
+            }
+        }
+    }
+}
+
+async fn take(pipe: &mut pipe::Receiver, buffer: &mut BytesMut) -> io::Result<Bytes> {
+    buffer.reserve(64 << 10);
+    pipe.read_buf(buffer).await?;
+    Ok(buffer.split().freeze())
+}
+
+/// Hands an event to whoever waits for it.
+async fn dispatch(routes: &Routes, last: &mut u64, taken: &watch::Sender<u64>, event: Event, fds: Vec<OwnedFd>) {
+    if event.number != 0 {
+        if event.number <= *last {
+            return;
+        }
+        *last = event.number;
+    }
+    let route = lock(&routes.waiting).get(&event.id).cloned();
+    if let (Some(route), Some(body)) = (route, event.body) {
+        // Whoever asked does not want the answer any more.
+        let _ = route.send(Answer { body, fds }).await;
+    }
+    taken.send_if_modified(|number| std::mem::replace(number, *last) != *last);
+}
+
+fn close(routes: &Routes, reason: String) {
+    // The first reason is the true one.
+    let _ = routes.lost.set(reason);
+    lock(&routes.waiting).clear();
+}
+
+async fn receive_socket(mut receiver: channel::Receiver, routes: Arc<Routes>, taken: watch::Sender<u64>) {
+    let mut last = 0;
+    let reason = loop {
+        match receiver.next::<Event>().await {
+            Ok(Some(event)) => {
+                let mut fds = Vec::new();
+                if matches!(event.body, Some(Told::Started(_))) {
+                    fds.extend([receiver.passed(), receiver.passed()].into_iter().flatten());
+                }
+                dispatch(&routes, &mut last, &taken, event, fds).await;
+            }
+            Ok(None) => break "the agent has closed the connection".to_owned(),
+            Err(error) => break format!("the connection to the agent broke: {error}"),
+        }
+    };
+    close(&routes, reason);
+}
+
+type Attached = std::pin::Pin<
+    Box<
+        dyn futures_util::Stream<Item = Result<bollard::container::LogOutput, bollard::errors::Error>> + Send,
+    >,
+>;
+
+async fn receive_attached(mut output: Attached, routes: Arc<Routes>, taken: watch::Sender<u64>) {
+    let mut decoder = Decoder::default();
+    let mut last = 0;
+    // What the agent says about itself when it cannot go on.
+    let mut words = String::new();
+    let reason = 'reason: loop {
+        match output.next().await {
+            Some(Ok(bollard::container::LogOutput::StdErr { message })) => {
+                if words.len() < 4096 {
+                    words.push_str(&String::from_utf8_lossy(&message));
+                }
+            }
+            Some(Ok(piece)) => decoder.space().extend_from_slice(piece.as_ref()),
+            Some(Err(error)) => break format!("the connection to the agent broke: {error}"),
+            None if words.is_empty() => break "the agent has closed the connection".to_owned(),
+            None => break words.trim().to_owned(),
+        }
+        loop {
+            match decoder.next::<Event>() {
+                Ok(Some(event)) => dispatch(&routes, &mut last, &taken, event, Vec::new()).await,
+                Ok(None) => break,
+                Err(error) => break 'reason format!("the connection to the agent broke: {error}"),
+            }
+        }
+    };
+    close(&routes, reason);
+}
+
+/// The next frame to send: a request, or what has been taken when nothing else is to be said.
+async fn next_request(queue: &mut mpsc::Receiver<Request>, taken: &mut watch::Receiver<u64>) -> Option<Request> {
+    tokio::select! {
+        biased;
+        request = queue.recv() => request,
+        Ok(()) = taken.changed() => Some(Request::default()),
+    }
+}
+
+fn with_acknowledgement(mut request: Request, taken: &mut watch::Receiver<u64>) -> Request {
+    request.acknowledged = *taken.borrow_and_update();
+    request
+}
+
+async fn send_socket(
+    sender: channel::Sender,
+    mut queue: mpsc::Receiver<Request>,
+    mut taken: watch::Receiver<u64>,
+    routes: Arc<Routes>,
+) {
+    while let Some(request) = next_request(&mut queue, &mut taken).await {
+        let result = match frame::encode(&with_acknowledgement(request, &mut taken)) {
+            Ok(bytes) => sender.send_all(&bytes, &[]).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = result {
+            return close(&routes, format!("cannot write to the agent: {error}"));
+        }
+    }
+}
+
+async fn send_attached(
+    mut input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    mut queue: mpsc::Receiver<Request>,
+    mut taken: watch::Receiver<u64>,
+    routes: Arc<Routes>,
+) {
+    let mut clock = tokio::time::interval(PING);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let request = tokio::select! {
+            biased;
+            request = next_request(&mut queue, &mut taken) => match request {
+                Some(request) => request,
+                None => return,
+            },
+            _ = clock.tick() => Request { body: Some(Asked::Ping(wire::Ping {})), ..Request::default() },
+        };
+        let request = with_acknowledgement(request, &mut taken);
+        let result = async {
+            let bytes = frame::encode(&request).map_err(io::Error::other)?;
+            input.write_all(&bytes).await?;
+            input.flush().await
+        };
+        if let Err(error) = result.await {
+            return close(&routes, format!("cannot write to the agent: {error}"));
+        }
+    }
+}
+
+/// Whether a frame of this request would be over the limit: said before the connection suffers from it.
+pub(super) fn is_too_large(files: &[FileIn]) -> bool {
+    let length: usize = files.iter().map(|file| file.bytes.len() + file.path.len() + 32).sum();
+    length + Request::default().encoded_len() > frame::LIMIT
+}
