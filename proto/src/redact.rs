@@ -111,9 +111,17 @@ impl fmt::Debug for Output {
 
 impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.end {
-            Some(End::Content(content)) => f.debug_struct("Collected").field("bytes", &content.len()).finish(),
-            other => f.debug_tuple("Collected").field(&other.is_some()).finish(),
+        f.debug_tuple("Collected").field(&self.end).finish()
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Content(content) => f.debug_struct("Content").field("bytes", &content.len()).finish(),
+            Self::Missing(_) => f.write_str("Missing"),
+            Self::TooLarge(length) => f.debug_tuple("TooLarge").field(length).finish(),
+            Self::Refused(reason) => f.debug_tuple("Refused").field(reason).finish(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! steps and tells its story as [`report::JobEvent`]s; a reporter writes them down and ships them.
 
 pub mod action;
+pub mod agent;
 pub mod backend;
 pub mod cancel;
 pub mod deploy;

@@ -135,7 +135,10 @@ mod tests {
         .expect("packed");
         let into = tempfile::tempdir().expect("a folder");
         unpack(bytes.as_slice(), &into.path().join("deep/er")).expect("unpacked");
-        assert_eq!(fs::read(into.path().join("deep/er/link")).expect("through the link"), vec![7_u8; 600_000]);
+        assert_eq!(
+            fs::read(into.path().join("deep/er/link")).expect("through the link"),
+            vec![7_u8; 600_000]
+        );
     }
 
     fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {

@@ -13,14 +13,15 @@ use std::{
 use bytes::BytesMut;
 use prost::Message;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use tokio::io::unix::AsyncFd;
 
 use super::frame::{Decoder, FrameError};
 
 /// How much is read at once.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 16 << 10;
 
 /// A frame carries at most this many file descriptors.
 const FDS: usize = 2;
@@ -55,7 +56,7 @@ pub(crate) struct Sender {
 /// Both halves over a connected unix socket.
 pub(crate) fn over_socket(fd: OwnedFd) -> io::Result<(Sender, Receiver)> {
     rustix::io::ioctl_fionbio(&fd, true)?;
-    let fd = Arc::new(AsyncFd::new(fd)?);
+    let fd = Arc::new(watch(fd)?);
     Ok((
         Sender { fd: Arc::clone(&fd), socket: true },
         Receiver { fd, socket: true, decoder: Decoder::default(), passed: VecDeque::new() },
@@ -67,9 +68,9 @@ pub(crate) fn over_pipes(input: OwnedFd, output: OwnedFd) -> io::Result<(Sender,
     rustix::io::ioctl_fionbio(&input, true)?;
     rustix::io::ioctl_fionbio(&output, true)?;
     Ok((
-        Sender { fd: Arc::new(AsyncFd::new(output)?), socket: false },
+        Sender { fd: Arc::new(watch(output)?), socket: false },
         Receiver {
-            fd: Arc::new(AsyncFd::new(input)?),
+            fd: Arc::new(watch(input)?),
             socket: false,
             decoder: Decoder::default(),
             passed: VecDeque::new(),
@@ -88,7 +89,9 @@ impl Receiver {
             let space = self.decoder.space();
             let socket = self.socket;
             let passed = &mut self.passed;
-            match ready.try_io(|fd| if socket { receive(fd.get_ref(), space, passed) } else { read(fd.get_ref(), space) }) {
+            match ready.try_io(|fd| {
+                if socket { receive(fd.get_ref(), space, passed) } else { read(fd.get_ref(), space) }
+            }) {
                 Ok(Ok(0)) => return Ok(None),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
@@ -112,7 +115,11 @@ impl Sender {
             let mut ready = self.fd.writable().await?;
             let socket = self.socket;
             let sent = ready.try_io(|fd| {
-                if socket { pass(fd.get_ref(), bytes, fds) } else { Ok(rustix::io::write(fd.get_ref(), bytes)?) }
+                if socket {
+                    pass(fd.get_ref(), bytes, fds)
+                } else {
+                    Ok(rustix::io::write(fd.get_ref(), bytes)?)
+                }
             });
             if let Ok(result) = sent {
                 return result;
@@ -132,14 +139,25 @@ impl Sender {
     }
 }
 
+/// Makes a descriptor that can be waited for.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a descriptor that is owned stays open as long as it is watched"
+)]
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
+
 /// Reads into `space`.
-pub(crate) fn read<Fd: AsFd>(fd: Fd, space: &mut BytesMut) -> io::Result<usize> {
-    space.reserve(PIECE);
-    Ok(rustix::io::read(fd, rustix::buffer::spare_capacity_of(space))?)
+fn read<Fd: AsFd>(fd: Fd, space: &mut BytesMut) -> io::Result<usize> {
+    let mut bytes = [0_u8; PIECE];
+    let read = rustix::io::read(fd, &mut bytes)?;
+    space.extend_from_slice(&bytes[..read]);
+    Ok(read)
 }
 
 fn receive(fd: &OwnedFd, space: &mut BytesMut, passed: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
-    let mut bytes = [0_u8; 16 << 10];
+    let mut bytes = [0_u8; PIECE];
     let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut control);
     let got = rustix::net::recvmsg(

@@ -90,7 +90,9 @@ impl Pattern {
     pub(super) fn matches(&self, path: &[&str]) -> Match {
         let hit = match self.segments.split_last() {
             // `a/**` matches `a` itself only when the user wrote it.
-            Some((_, above)) if self.implicit => (0..path.len()).any(|depth| walk(above, &path[..depth], false)),
+            Some((_, above)) if self.implicit => {
+                (0..path.len()).any(|depth| walk(above, &path[..depth], false))
+            }
             _ => walk(&self.segments, path, false),
         };
         Match { folder: hit, file: hit && !self.folders_only }

@@ -82,7 +82,8 @@ impl Walk {
                 hit = Match { folder: hit.folder || one.folder, file: hit.file || one.file };
             }
         }
-        let descend = self.patterns.iter().any(|pattern| !pattern.negated && pattern.could_match_below(&parts));
+        let descend =
+            self.patterns.iter().any(|pattern| !pattern.negated && pattern.could_match_below(&parts));
         if !hit.folder && !hit.file && !descend {
             return Ok(());
         }
@@ -153,7 +154,9 @@ mod tests {
 
     fn tree() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        for (name, content) in [("a.txt", "A"), ("b/c.txt", "C"), ("b/d.md", "D"), ("b/.e.txt", "E"), ("z.txt", "Z")] {
+        for (name, content) in
+            [("a.txt", "A"), ("b/c.txt", "C"), ("b/d.md", "D"), ("b/.e.txt", "E"), ("z.txt", "Z")]
+        {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
             fs::write(path, content).expect("a file");
@@ -207,7 +210,8 @@ mod tests {
         symlink("b", folder.path().join("y")).expect("a link");
         symlink(".", folder.path().join("b/loop")).expect("a link");
         assert_eq!(run(folder.path(), &["b/*.md"]), expected(&["D", "A"]));
-        let follow = |patterns: &str| hash(&folder.path().display().to_string(), &[patterns.to_owned()], true);
+        let follow =
+            |patterns: &str| hash(&folder.path().display().to_string(), &[patterns.to_owned()], true);
         assert_eq!(run(folder.path(), &["y/*.md"]), expected(&[]).replace(&expected(&[]), ""));
         assert_eq!(follow("y/*.md").expect("hashed"), expected(&["D", "A"]));
     }

@@ -96,7 +96,7 @@ pub(crate) fn fingerprint(executable: &Path) -> io::Result<String> {
     let mut file = File::open(executable)?;
     let length = file.metadata()?.len();
     let mut bytes = Vec::with_capacity(2 * END);
-    file.by_ref().take(END as u64).read_to_end(&mut bytes)?;
+    Read::by_ref(&mut file).take(END as u64).read_to_end(&mut bytes)?;
     file.seek(SeekFrom::Start(length.saturating_sub(END as u64)))?;
     file.take(END as u64).read_to_end(&mut bytes)?;
     let mut digest = Sha256::new();

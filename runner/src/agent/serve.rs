@@ -337,7 +337,8 @@ impl Agent {
                 self.unpacking.insert(id, pieces);
                 self.help(id, move || {
                     let stream = archive::Pieces { queue, current: Bytes::new() };
-                    archive::unpack(io::BufReader::new(stream), Path::new(&unpack.into)).map(|()| Body::Done(Done {}))
+                    archive::unpack(io::BufReader::new(stream), Path::new(&unpack.into))
+                        .map(|()| Body::Done(Done {}))
                 });
                 Ok(())
             }
@@ -385,7 +386,8 @@ impl Agent {
 
     fn attach(&mut self, id: u64, attach: wire::Attach) -> io::Result<()> {
         self.tracking_id = attach.tracking_id;
-        let unwritable = attach.folders.into_iter().filter(|folder| !files::usable(Path::new(folder))).collect();
+        let unwritable =
+            attach.folders.into_iter().filter(|folder| !files::usable(Path::new(folder))).collect();
         let environ = std::env::vars_os()
             .map(|(name, value)| {
                 let mut entry = name.as_bytes().to_vec();

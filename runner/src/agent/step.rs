@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use proto::agent::v1::{Collect, Delivery, Exited, Run, exited::End};
 use rustix::{
+    buffer::spare_capacity,
     pipe::PipeFlags,
     process::{Pid, WaitStatus},
 };
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::sync::mpsc;
 
 use super::{
     channel, files,
@@ -28,6 +28,9 @@ pub(super) const HELD: Duration = Duration::from_secs(5);
 
 /// Room in a pipe, as far as the system grants it.
 const PIPE: usize = 1 << 20;
+
+/// How much of a stream is handed on at once.
+const PIECE: usize = 64 << 10;
 
 /// A process that runs.
 #[derive(Debug)]
@@ -190,19 +193,19 @@ impl Pump {
         let _ = queue.send(Inner::Closed { id }).await;
     }
 
-    async fn copy(&self, id: u64, queue: &mpsc::Sender<Inner>) -> io::Result<()> {
+    async fn copy(self, id: u64, queue: &mpsc::Sender<Inner>) -> io::Result<()> {
         rustix::io::ioctl_fionbio(&self.fd, true)?;
-        let fd = AsyncFd::new(&self.fd)?;
+        let fd = channel::watch(self.fd)?;
         loop {
             let mut ready = fd.readable().await?;
-            let mut bytes = BytesMut::new();
-            match ready.try_io(|fd| channel::read(fd.get_ref(), &mut bytes)) {
+            let mut bytes = Vec::with_capacity(PIECE);
+            match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), spare_capacity(&mut bytes))?)) {
                 Ok(Ok(0)) => return Ok(()),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => continue,
             }
-            if queue.send(Inner::Output { id, stderr: self.stderr, bytes: bytes.freeze() }).await.is_err() {
+            if queue.send(Inner::Output { id, stderr: self.stderr, bytes: bytes.into() }).await.is_err() {
                 return Ok(());
             }
         }

@@ -54,9 +54,7 @@ fn parse(stat: &str) -> Option<Process> {
 /// When a process that has not been reaped yet was started; 0 when `/proc` is missing.
 pub(super) fn started(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rfind(')')
-        .and_then(|close| stat.get(close + 2..)?.split(' ').nth(19)?.parse().ok())
-        .unwrap_or(0)
+    stat.rfind(')').and_then(|close| stat.get(close + 2..)?.split(' ').nth(19)?.parse().ok()).unwrap_or(0)
 }
 
 /// The members of a step's tree: its session and group, what descends from them, and what was adopted by this
@@ -158,7 +156,10 @@ mod tests {
     fn a_name_with_brackets_and_spaces_is_read_whole() {
         let line = "42 (a) b (c) S 7 42 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 991 0 0";
         let read = parse(line).expect("a process");
-        assert_eq!(read, Process { pid: 42, parent: 7, group: 42, session: 40, started: 991, name: "a) b (c".into() });
+        assert_eq!(
+            read,
+            Process { pid: 42, parent: 7, group: 42, session: 40, started: 991, name: "a) b (c".into() }
+        );
         assert_eq!(parse("42 (x) Z 7 42 40 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 991 0"), None);
     }
 
@@ -166,12 +167,12 @@ mod tests {
     fn a_tree_is_session_descendants_and_what_was_adopted_since() {
         let own = std::process::id().cast_signed();
         let processes = [
-            process(900_001, own, 900_001, 50),       // the leader
-            process(900_002, 900_001, 900_001, 60),   // its child
-            process(900_003, 900_002, 900_003, 70),   // a grandchild with a session of its own
-            process(900_004, own, 900_004, 80),       // a daemon: adopted after the step began
-            process(900_005, own, 900_005, 10),       // an earlier step's daemon
-            process(900_006, 900_005, 900_005, 90),   // and its new child
+            process(900_001, own, 900_001, 50),     // the leader
+            process(900_002, 900_001, 900_001, 60), // its child
+            process(900_003, 900_002, 900_003, 70), // a grandchild with a session of its own
+            process(900_004, own, 900_004, 80),     // a daemon: adopted after the step began
+            process(900_005, own, 900_005, 10),     // an earlier step's daemon
+            process(900_006, 900_005, 900_005, 90), // and its new child
         ];
         let members = of_step(&processes, 900_001, 50, &HashSet::new(), &HashSet::new());
         assert_eq!(pids(members), [900_001, 900_002, 900_003, 900_004]);
@@ -181,7 +182,10 @@ mod tests {
     fn a_member_that_was_seen_once_stays_one() {
         let processes = [process(900_005, 1, 900_005, 10)];
         assert!(of_step(&processes, 900_001, 50, &HashSet::new(), &HashSet::new()).is_empty());
-        assert_eq!(pids(of_step(&processes, 900_001, 50, &HashSet::from([(900_005, 10)]), &HashSet::new())), [900_005]);
+        assert_eq!(
+            pids(of_step(&processes, 900_001, 50, &HashSet::from([(900_005, 10)]), &HashSet::new())),
+            [900_005]
+        );
     }
 
     #[test]

@@ -18,7 +18,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use prost::Message;
 use proto::agent::v1::{
     self as wire, Event, Request, collected, event::Body as Told, exited, request::Body as Asked,
 };
@@ -132,8 +131,8 @@ impl Link {
         let (taken, acknowledge) = watch::channel(0);
         let delivery = match connection {
             Connection::Socket(fd) => {
-                let (sender, receiver) =
-                    channel::over_socket(fd).map_err(|error| LinkError::Lost(format!("the agent's socket: {error}")))?;
+                let (sender, receiver) = channel::over_socket(fd)
+                    .map_err(|error| LinkError::Lost(format!("the agent's socket: {error}")))?;
                 carriers.spawn(receive_socket(receiver, Arc::clone(&routes), taken));
                 carriers.spawn(send_socket(sender, queue, acknowledge, Arc::clone(&routes)));
                 wire::Delivery::Passed
@@ -218,6 +217,7 @@ impl Link {
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<ExecOutcome, LinkError> {
+        refuse_too_large(&spec.files)?;
         let environ = spec.env.iter().map(|(name, value)| Bytes::from(format!("{name}={value}"))).collect();
         let run = wire::Run {
             argv: spec.argv,
@@ -244,6 +244,7 @@ impl Link {
 
     /// Writes files.
     pub(super) async fn write(&self, files: Vec<FileIn>) -> Result<(), LinkError> {
+        refuse_too_large(&files)?;
         let write = wire::Write { files: files.into_iter().map(file_in).collect() };
         self.call(Asked::Write(write)).await?.done().await
     }
@@ -443,9 +444,16 @@ impl Pipes {
         let mut fds = fds.into_iter();
         let (Some(stdout), Some(stderr)) = (fds.next(), fds.next()) else { return Ok(None) };
         let open = |fd| {
-            pipe::Receiver::from_owned_fd(fd).map(Some).map_err(|error| LinkError::Local("a passed pipe".to_owned(), error))
+            pipe::Receiver::from_owned_fd(fd)
+                .map(Some)
+                .map_err(|error| LinkError::Local("a passed pipe".to_owned(), error))
         };
-        Ok(Some(Self { stdout: open(stdout)?, stderr: open(stderr)?, out: BytesMut::new(), err: BytesMut::new() }))
+        Ok(Some(Self {
+            stdout: open(stdout)?,
+            stderr: open(stderr)?,
+            out: BytesMut::new(),
+            err: BytesMut::new(),
+        }))
     }
 
     /// The next piece of either; `None` when both are closed.
@@ -477,7 +485,13 @@ async fn take(pipe: &mut pipe::Receiver, buffer: &mut BytesMut) -> io::Result<By
 }
 
 /// Hands an event to whoever waits for it.
-async fn dispatch(routes: &Routes, last: &mut u64, taken: &watch::Sender<u64>, event: Event, fds: Vec<OwnedFd>) {
+async fn dispatch(
+    routes: &Routes,
+    last: &mut u64,
+    taken: &watch::Sender<u64>,
+    event: Event,
+    fds: Vec<OwnedFd>,
+) {
     if event.number != 0 {
         if event.number <= *last {
             return;
@@ -551,7 +565,10 @@ async fn receive_attached(mut output: Attached, routes: Arc<Routes>, taken: watc
 }
 
 /// The next frame to send: a request, or what has been taken when nothing else is to be said.
-async fn next_request(queue: &mut mpsc::Receiver<Request>, taken: &mut watch::Receiver<u64>) -> Option<Request> {
+async fn next_request(
+    queue: &mut mpsc::Receiver<Request>,
+    taken: &mut watch::Receiver<u64>,
+) -> Option<Request> {
     tokio::select! {
         biased;
         request = queue.recv() => request,
@@ -610,8 +627,14 @@ async fn send_attached(
     }
 }
 
-/// Whether a frame of this request would be over the limit: said before the connection suffers from it.
-pub(super) fn is_too_large(files: &[FileIn]) -> bool {
-    let length: usize = files.iter().map(|file| file.bytes.len() + file.path.len() + 32).sum();
-    length + Request::default().encoded_len() > frame::LIMIT
+/// A frame over the limit would cost the connection: it is refused before.
+fn refuse_too_large(files: &[FileIn]) -> Result<(), LinkError> {
+    const SPARE: usize = 1 << 20;
+    let length: usize = files.iter().map(|file| file.bytes.len() + file.path.len()).sum();
+    if length > frame::LIMIT - SPARE {
+        return Err(LinkError::Failed(format!(
+            "the files of one step are {length} bytes, over what an agent takes"
+        )));
+    }
+    Ok(())
 }

@@ -91,7 +91,10 @@ mod tests {
             .expect("sleep starts");
         let found = reap(parent.path(), &owner, |task| task == 2);
         assert!(found.contains(&Leftover::Folder(dead)), "{found:?}");
-        assert!(found.iter().any(|one| matches!(one, Leftover::Process(name, _) if name == "sleep")), "{found:?}");
+        assert!(
+            found.iter().any(|one| matches!(one, Leftover::Process(name, _) if name == "sleep")),
+            "{found:?}"
+        );
         assert!(live.exists() && other.exists());
         assert!(!sleeper.wait().expect("it has ended").success());
         fs::remove_dir_all(parent.path()).expect("removed");

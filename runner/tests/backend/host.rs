@@ -1,0 +1,81 @@
+//! The host backend.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use esteira::{
+    backend::{
+        Backend, BackendError, ExecSpec, Exit, JobEnv,
+        host::{HostBackend, HostConfig, HostEnv},
+    },
+    cancel::{Cancel, CancelCause},
+};
+
+use super::{ESTEIRA, Rows, contract, job, print, run, script};
+
+fn backend(scratch: &Path) -> HostBackend {
+    HostBackend::new(HostConfig {
+        executable: ESTEIRA.into(),
+        scratch: scratch.to_owned(),
+        tool_cache: None,
+        environ: std::env::vars().chain([("DAEMON_SECRET".to_owned(), "hunter2".to_owned())]).collect(),
+    })
+}
+
+async fn place(scratch: &Path) -> HostEnv {
+    backend(scratch).prepare(job("tests", 1), &Rows::default(), &Cancel::new()).await.expect("a place")
+}
+
+#[tokio::test]
+async fn keeps_the_contract() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let env = place(scratch.path()).await;
+    contract::keeps(&env).await;
+    let report = env.teardown(Duration::from_secs(30)).await;
+    assert_eq!(report.left_over, Vec::<String>::new());
+    assert_eq!(std::fs::read_dir(scratch.path()).expect("the folder").count(), 0);
+}
+
+#[tokio::test]
+async fn the_daemons_environment_stays_outside() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let env = place(scratch.path()).await;
+    assert!(!env.layout().environ.contains_key("DAEMON_SECRET"));
+    assert_eq!(
+        print(&env, "cat /proc/$PPID/environ | tr '\\0' '\\n' | grep -c hunter2 || true").await,
+        "0\n"
+    );
+    env.teardown(Duration::from_secs(30)).await;
+}
+
+#[tokio::test]
+async fn a_background_process_lives_until_the_end_of_the_job_and_is_named() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let env = place(scratch.path()).await;
+    print(&env, "setsid sleep 61 >/dev/null 2>&1 & echo $! > pid").await;
+    assert_eq!(print(&env, "kill -0 $(cat pid) && echo alive").await, "alive\n");
+    let pid = print(&env, "cat pid").await;
+    let report = env.teardown(Duration::from_secs(30)).await;
+    assert_eq!(report.ended, [format!("sleep ({})", pid.trim())]);
+    assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+}
+
+#[tokio::test]
+async fn a_cancelled_preparation_leaves_nothing() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let cancel = Cancel::new();
+    cancel.cancel(CancelCause::Server);
+    let result = backend(scratch.path()).prepare(job("tests", 1), &Rows::default(), &cancel).await;
+    assert!(matches!(result, Err(BackendError::Cancelled)));
+    assert_eq!(std::fs::read_dir(scratch.path()).expect("the folder").count(), 0);
+}
+
+#[tokio::test]
+async fn a_process_gets_exactly_its_environment() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let env = place(scratch.path()).await;
+    let environ = BTreeMap::from([("ONLY".to_owned(), "this\nand = that".to_owned())]);
+    let argv = vec!["/usr/bin/env".to_owned(), "-0".to_owned()];
+    let (outcome, kept) = run(&env, ExecSpec { argv, env: environ, ..script(&env, "") }).await;
+    assert_eq!((outcome.exit, kept.out()), (Exit::Code(0), "ONLY=this\nand = that\0"));
+    env.teardown(Duration::from_secs(30)).await;
+}

@@ -1,0 +1,3 @@
+//! Tests of the runner's parts together, in one program.
+
+mod backend;
