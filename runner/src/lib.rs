@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod report;
 pub mod secret;
 pub mod server;
+pub mod settings;
 
 /// This program's version, as it is shown and declared.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -173,19 +173,20 @@ mod tests {
             judge("ours", Some(&service(Update::None, vec![running(), running()]))),
             Progress { ready: 2, wanted: 2, standing: Standing::Converged }
         );
-        assert!(
-            !standing(&service(Update::None, vec![running(), task(true, true, Phase::Starting)])).is_final()
-        );
+        assert!(matches!(
+            standing(&service(Update::None, vec![running(), task(true, true, Phase::Starting)])),
+            Standing::Waiting(_)
+        ));
     }
 
     #[test]
     fn an_update_is_not_over_while_the_former_release_still_runs_or_swarm_still_watches() {
         let new = || task(true, true, Phase::Running);
         assert!(matches!(standing(&service(Update::Updating, vec![new(), new()])), Standing::Waiting(_)));
-        assert!(
-            !standing(&service(Update::Completed, vec![new(), new(), task(false, true, Phase::Running)]))
-                .is_final()
-        );
+        assert!(matches!(
+            standing(&service(Update::Completed, vec![new(), new(), task(false, true, Phase::Running)])),
+            Standing::Waiting(_)
+        ));
         assert_eq!(
             standing(&service(Update::Completed, vec![new(), new(), task(false, false, Phase::Shutdown)])),
             Standing::Converged
