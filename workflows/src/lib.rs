@@ -5,6 +5,7 @@
 //! | [`yaml`] | YAML as a tree in which every node knows its place, bounded |
 //! | [`model`] | workflows and `action.yml`: spanned, unevaluated nouns |
 //! | [`expr`] | expressions, templates, conditions: parsed once, evaluated often |
+//! | [`plan`] | events, the graph of jobs, matrices, reusable workflows, concurrency |
 //! | [`commands`], [`command_files`] | what steps print and write to talk to their runner |
 //!
 //! A text becomes a [`SourceFile`], that a [`Workflow`] with [`Diagnostic`]s; expressions in it are
@@ -26,6 +27,7 @@ pub mod context;
 pub mod diagnostic;
 pub mod expr;
 pub mod model;
+pub mod plan;
 mod render;
 pub mod shell;
 pub mod source;
