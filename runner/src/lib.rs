@@ -6,9 +6,11 @@
 
 pub mod action;
 pub mod agent;
+pub mod assignment;
 pub mod backend;
 pub mod cancel;
 pub mod deploy;
+pub mod job;
 pub mod label;
 pub mod log;
 pub mod metrics;
@@ -16,6 +18,7 @@ pub mod report;
 pub mod secret;
 pub mod server;
 pub mod settings;
+mod step;
 
 /// This program's version, as it is shown and declared.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

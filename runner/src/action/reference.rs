@@ -38,6 +38,12 @@ pub struct RemoteReference {
 #[error("{0}")]
 pub struct ReferenceError(String);
 
+impl ReferenceError {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
 impl Reference {
     /// Reads the text of a step's `uses:`.
     ///

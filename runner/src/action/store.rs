@@ -66,6 +66,8 @@ pub struct Archive {
     pub commit: String,
     path: PathBuf,
     _lock: File,
+    /// Removes what belongs to nobody else.
+    _temporary: Option<tempfile::TempPath>,
 }
 
 impl ActionStore {
@@ -140,6 +142,30 @@ impl ActionStore {
         Ok(archive)
     }
 
+    /// A local folder as an archive, for an action that stands in for a repository.
+    pub(crate) async fn pack_folder(&self, folder: &Path) -> Result<Arc<Archive>, GitError> {
+        let (folder, scratch) = (folder.to_owned(), self.inner.root.join("scratch"));
+        let failed = |error: &dyn std::fmt::Display| {
+            GitError(format!("The folder {} cannot be read: {error}.", folder.display()))
+        };
+        let from = folder.clone();
+        let packed = tokio::task::spawn_blocking(move || -> io::Result<Archive> {
+            let file = tempfile::Builder::new().prefix("local-").suffix(".tar").tempfile_in(scratch)?;
+            let mut tar = tar::Builder::new(io::BufWriter::new(file.reopen()?));
+            tar.follow_symlinks(false);
+            tar.append_dir_all("", &from)?;
+            tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+            let (file, path) = file.into_parts();
+            Ok(Archive {
+                commit: "local".to_owned(),
+                path: path.to_path_buf(),
+                _lock: file,
+                _temporary: Some(path),
+            })
+        });
+        packed.await.map_err(|error| failed(&error))?.map(Arc::new).map_err(|error| failed(&error))
+    }
+
     /// An archive that is here, marked as used now.
     fn lookup(&self, repository: &str, commit: &str) -> Option<Arc<Archive>> {
         let path = self.archive_path(repository, commit);
@@ -151,7 +177,7 @@ impl ActionStore {
         }
         // The time of last use; a store that cannot be written still serves.
         let _ = file.set_modified(SystemTime::now());
-        Some(Arc::new(Archive { commit: commit.to_owned(), path, _lock: file }))
+        Some(Arc::new(Archive { commit: commit.to_owned(), path, _lock: file, _temporary: None }))
     }
 
     fn archive_path(&self, repository: &str, commit: &str) -> PathBuf {
