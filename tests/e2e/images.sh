@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Makes the images that the end-to-end test starts from, where none can be pulled; idempotent, needs an engine and a
+# Debian mirror. `esteira-test/base` comes from tests/images.sh.
+#
+#   esteira-e2e/rust       base, with a compiler, this machine's Rust toolchain and downloaded crates, git, ssh, node, docker
+#   esteira-e2e/postgres   base, with Debian's PostgreSQL behind the official image's POSTGRES_* variables
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+have() { docker image inspect "$1" >/dev/null 2>&1; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+exec 9>"${TMPDIR:-/tmp}/esteira-e2e-images.lock"
+flock 9
+
+have esteira-test/base || tests/images.sh
+suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+mirror=$(apt-cache policy | awk -v wanted="$suite/main" '$1 == 500 && $2 ~ /^http/ && $3 == wanted { print $2; exit }')
+install="echo 'deb [trusted=yes] $mirror $suite main' >/etc/apt/sources.list && apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends"
+clean='&& rm -rf /var/lib/apt/lists/* /var/cache/apt/* /usr/share/doc /usr/share/man && : >/etc/apt/sources.list'
+
+if ! have esteira-e2e/rust; then
+  toolchain=$(rustc --print sysroot)
+  home=${CARGO_HOME:-$HOME/.cargo}
+  cargo fetch --locked --quiet
+  mkdir -p "$work/add/usr/local/cargo/registry" "$work/add/usr/local/bin" "$work/add/usr/local/libexec/docker/cli-plugins" "$work/add/opt/rust"
+  tar -C "$toolchain" --exclude=./share --exclude=rust-analyzer --exclude='*/etc' -c . | tar -x -C "$work/add/opt/rust"
+  cp -a "$home/registry/cache" "$home/registry/index" "$work/add/usr/local/cargo/registry/"
+  cp -L "$(command -v docker)" "$(command -v node)" "$work/add/usr/local/bin/"
+  for tool in cargo-tarpaulin; do
+    where=$(command -v "$tool" || true)
+    [ -z "$where" ] || cp -L "$where" "$work/add/usr/local/bin/"
+  done
+  cat >"$work/Dockerfile" <<D
+FROM esteira-test/base
+RUN $install bash ca-certificates curl gcc git libc6-dev libstdc++6 openssh-client procps python3 $clean
+ADD add /
+ENV CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LABEL esteira-test=1
+D
+  tar -C "$work" -c . | docker build --quiet -t esteira-e2e/rust - >/dev/null
+fi
+
+if ! have esteira-e2e/postgres; then
+  mkdir "$work/postgres"
+  cat >"$work/postgres/start" <<'P'
+#!/bin/bash
+# Starts PostgreSQL as the official image does, as far as POSTGRES_USER, POSTGRES_DB and POSTGRES_PASSWORD(_FILE) go.
+set -euo pipefail
+bin=$(echo /usr/lib/postgresql/*/bin)
+data=/var/lib/postgresql/data
+if [ ! -s "$data/PG_VERSION" ]; then
+  install -d -o postgres -g postgres -m 0700 "$data"
+  secret=$(mktemp)
+  cat "${POSTGRES_PASSWORD_FILE:-/dev/stdin}" >"$secret" <<<"${POSTGRES_PASSWORD:-}"
+  chown postgres "$secret"
+  setpriv --reuid=postgres --regid=postgres --init-groups "$bin/initdb" -D "$data" -U "$POSTGRES_USER" --pwfile="$secret" --auth-host=scram-sha-256 --auth-local=trust
+  rm "$secret"
+  echo "host all all all scram-sha-256" >>"$data/pg_hba.conf"
+  echo "CREATE DATABASE $POSTGRES_DB" | setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" --single -D "$data" postgres
+fi
+install -d -o postgres -g postgres /var/run/postgresql
+exec setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" -D "$data" -c listen_addresses='*'
+P
+  cat >"$work/postgres/Dockerfile" <<D
+FROM esteira-test/base
+RUN $install postgresql $clean && rm -rf /var/lib/postgresql/*/main && ln -s /usr/lib/postgresql/*/bin/pg_isready /usr/local/bin/ || true
+COPY --chmod=0755 start /start
+ENTRYPOINT ["/start"]
+STOPSIGNAL SIGINT
+LABEL esteira-test=1
+D
+  sed -i 's/COPY --chmod=0755 /COPY /' "$work/postgres/Dockerfile"
+  chmod 0755 "$work/postgres/start"
+  docker build --quiet -t esteira-e2e/postgres "$work/postgres" >/dev/null
+fi
+echo "images: $(docker image ls --format '{{.Repository}}' 'esteira-e2e/*' | sort -u | tr '\n' ' ')"
