@@ -1,0 +1,3 @@
+//! The end-to-end stories: the real `esteira` against a Gitea made of Rust, a module per subject.
+
+mod wire;
