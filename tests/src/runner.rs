@@ -27,7 +27,7 @@ pub fn program() -> &'static Path {
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            .args(["build", "--workspace", "--bins", "--tests", "--message-format=json-render-diagnostics"])
+            .args(["build", "-p", "runner", "--bin", "esteira", "--message-format=json-render-diagnostics"])
             .current_dir(root())
             .stderr(Stdio::inherit())
             .output()
@@ -35,8 +35,8 @@ pub fn program() -> &'static Path {
         assert!(built.status.success(), "cargo could not build esteira");
         let text = String::from_utf8_lossy(&built.stdout);
         let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let found = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-        found.filter(|path| path.ends_with("esteira")).last().expect("cargo says where esteira is")
+        let mut found = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+        found.rfind(|path| path.ends_with("esteira")).expect("cargo says where esteira is")
     })
 }
 
@@ -313,6 +313,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed story shows what its processes printed")]
     fn drop(&mut self) {
         if self.status.is_none() {
             // It may have ended meanwhile; there is nobody left to tell.

@@ -263,27 +263,19 @@ pub struct Run {
 }
 
 fn describe(state: &State) -> String {
-    let mut story = String::new();
+    let mut story = Vec::new();
     for job in &state.jobs {
-        story += &format!("job {} ({}): {:?}\n", job.id, job.planned.name, job.status);
+        story.push(format!("job {} ({}): {:?}", job.id, job.planned.name, job.status));
         let Some(task) = job.task.and_then(|id| state.task(id)) else { continue };
-        let (steps, rows) = (&task.steps, task.rows.len());
-        story += &format!(
-            "  task {}: {:?}, archived {}, {rows} rows, {steps:?}\n",
-            task.id, task.status, task.archived
-        );
-        for line in &task.lines()[rows.saturating_sub(40)..] {
-            story += &format!("    | {line}\n");
-        }
+        let (steps, lines) = (&task.steps, task.lines());
+        story.push(format!("  task {}: {:?}, archived {}, {steps:?}", task.id, task.status, task.archived));
+        story.extend(lines[lines.len().saturating_sub(40)..].iter().map(|line| format!("    | {line}")));
     }
     for record in &state.records[state.records.len().saturating_sub(20)..] {
-        let (method, rows, index) = (record.method, record.rows, record.index);
-        story += &format!(
-            "call {method}: task {}, rows {rows} from {index}, no_more {}\n",
-            record.task, record.no_more
-        );
+        let Record { method, task, rows, index, no_more, .. } = record;
+        story.push(format!("call {method}: task {task}, rows {rows} from {index}, no_more {no_more}"));
     }
-    story
+    story.join("\n")
 }
 
 /// Accepts connections until the story drops the server.

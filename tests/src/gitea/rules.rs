@@ -147,7 +147,7 @@ fn the_sweep_ends_silent_tasks_and_seals_their_logs() {
     let (mut state, runner) = server(Generation::First);
     state.push(&Push::new(TWO_JOBS));
     let task = state.fetch(&runner, 0).expect("a fetch is answered").0.expect("job a").id;
-    assert_eq!(state.sweep(Duration::from_secs(600)), 0);
+    assert_eq!(state.sweep(Duration::from_mins(10)), 0);
     assert_eq!(state.sweep(Duration::ZERO), 1);
     let (answer, _) =
         state.update_task(&runner, &report(task, TaskResult::Unspecified)).expect("a heartbeat");
