@@ -23,6 +23,8 @@ pub enum CancelCause {
     StepTimeout,
     /// The daemon is going down and its shutdown limit (or a second signal) ended the jobs.
     Shutdown,
+    /// The runner's disk is full and the job's log cannot be written.
+    DiskFull,
 }
 
 /// A cancellation token that remembers the first cause. Clones share it.

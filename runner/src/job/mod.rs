@@ -243,6 +243,8 @@ async fn conclude(conclusion: Conclusion, cancel: &Cancel, work: &Assignment, lo
             log.error("The runner was shut down.").await;
             Conclusion::Cancelled
         }
+        // The reporter says why, in the room that it has kept for that.
+        Some(CancelCause::DiskFull) => Conclusion::Failure,
         Some(CancelCause::JobTimeout) => {
             log.error("The job has exceeded its timeout-minutes.").await;
             Conclusion::Failure

@@ -45,11 +45,6 @@ impl Masked {
             Some(Self(text))
         })
     }
-
-    /// Reads back what was masked before it was written to a journal.
-    pub(crate) const fn from_journal(text: String) -> Self {
-        Self(text)
-    }
 }
 
 impl fmt::Debug for Masked {

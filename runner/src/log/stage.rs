@@ -9,11 +9,12 @@ use std::{
     time::SystemTime,
 };
 
+use workflows::commands::{AnnotationLevel, Command, CommandReader, Line, Place, WorkflowCommand};
+
 use super::{
     Added, Masker,
     matcher::{self, MatcherSet, Matching},
     rows::RowBuffer,
-    syntax::{self, Command},
 };
 
 /// How bad an annotation is.
@@ -82,7 +83,13 @@ pub(super) enum Next {
     Go,
     /// A matcher file has to be read; later lines are for it.
     LoadMatcher(String),
+    /// The same, to take its matchers out.
+    UnloadMatcher(String),
 }
+
+/// Commands that are shown when echo is on; the others show what they do.
+const ECHOED: [&str; 7] =
+    ["set-output", "save-state", "set-env", "add-path", "add-matcher", "remove-matcher", "stop-commands"];
 
 /// One step handler's view of its lines.
 #[derive(Debug)]
@@ -91,7 +98,7 @@ pub(super) struct Stage {
     masker: Masker,
     job_matchers: Arc<Mutex<MatcherSet>>,
     matching: Matching,
-    stopped_by: Option<String>,
+    reader: CommandReader,
     echo: bool,
     pub(super) findings: StepFindings,
 }
@@ -104,7 +111,7 @@ impl Stage {
             masker,
             job_matchers,
             matching: Matching::default(),
-            stopped_by: None,
+            reader: CommandReader::new(),
             findings: StepFindings::default(),
         };
         stage.change_matchers(|_| {});
@@ -118,18 +125,15 @@ impl Stage {
 
     /// Takes one whole line of one stream (0 or 1).
     pub(super) fn line(&mut self, stream: usize, line: &str, time: SystemTime, rows: &mut RowBuffer) -> Next {
-        if may_be_command(line) {
-            if let Some(token) = &self.stopped_by {
-                if syntax::bare_word(line).is_some_and(|word| word.eq_ignore_ascii_case(token)) {
-                    self.stopped_by = None;
-                    if self.echo {
-                        rows.push(time, self.masker.mask(line));
-                    }
-                    return Next::Go;
+        match self.reader.read(line) {
+            Line::Text => {}
+            Line::Resumed => {
+                if self.echo {
+                    rows.push(time, self.masker.mask(line));
                 }
-            } else if let Some(command) = syntax::parse(line) {
-                return self.command(&command, line, time, rows);
+                return Next::Go;
             }
+            Line::Command(command) => return self.command(&command, line, time, rows),
         }
         if !self.matching.is_empty() && self.matched(stream, line, time, rows) {
             return Next::Go;
@@ -179,111 +183,88 @@ impl Stage {
         let Some(issue) = issue else { return false };
         match &issue.place {
             Some(place) => {
-                let place = place
-                    .strip_prefix(&self.options.workspace)
-                    .map_or(place.as_str(), |rest| rest.trim_start_matches('/'));
-                self.annotate(issue.severity, &format!("{place}: {}", line.trim()), time, rows);
+                let text = format!("{}: {}", self.in_workspace(place), line.trim());
+                self.annotate(issue.severity, &text, time, rows);
             }
             None => self.annotate(issue.severity, line, time, rows),
         }
         true
     }
 
-    fn command(&mut self, command: &Command, line: &str, time: SystemTime, rows: &mut RowBuffer) -> Next {
-        let echoed = matches!(
-            command.name,
-            "set-output"
-                | "save-state"
-                | "set-env"
-                | "add-path"
-                | "add-matcher"
-                | "remove-matcher"
-                | "stop-commands"
-        );
-        if self.echo && echoed {
+    fn command(
+        &mut self,
+        command: &WorkflowCommand,
+        line: &str,
+        time: SystemTime,
+        rows: &mut RowBuffer,
+    ) -> Next {
+        let name = command.name.as_str();
+        if self.echo && ECHOED.contains(&name) {
             rows.push(time, self.masker.mask(line));
         }
-        let name = command.property("name");
-        let data = command.data.as_str();
-        let need =
-            |what: &str| format!("Required field '{what}' is missing in ##[{}] command.", command.name);
-        let result = match command.name {
-            "set-output" if name.is_empty() => Err(need("name")),
-            "set-output" => {
-                self.findings.outputs.push((name.to_owned(), data.to_owned()));
-                Ok(())
+        let result = match command.interpret() {
+            _ if matches!(name, "set-env" | "add-path") && !self.options.allow_unsecure_commands => {
+                Err(format!(
+                    "The `{name}` command is disabled. Please upgrade to using Environment Files or opt into unsecure command \
+                 execution by setting the `ACTIONS_ALLOW_UNSECURE_COMMANDS` environment variable to `true`."
+                ))
             }
-            "save-state" if name.is_empty() => Err(need("name")),
-            "save-state" => {
-                self.findings.state.push((name.to_owned(), data.to_owned()));
-                Ok(())
+            Err(reason) if name.ends_with("-matcher") => {
+                self.annotate(Severity::Warning, &reason, time, rows);
+                Ok(Next::Go)
             }
-            "set-env" | "add-path" if !self.options.allow_unsecure_commands => Err(format!(
-                "The `{}` command is disabled. Please upgrade to using Environment Files or opt into unsecure command \
-                 execution by setting the `ACTIONS_ALLOW_UNSECURE_COMMANDS` environment variable to `true`.",
-                command.name
-            )),
-            "set-env" if name.is_empty() => Err(need("name")),
-            "set-env" if name.eq_ignore_ascii_case("NODE_OPTIONS") => {
-                let text = "Can't update NODE_OPTIONS environment variable using ::set-env:: command.";
-                self.annotate(Severity::Error, text, time, rows);
-                Ok(())
-            }
-            "set-env" => {
-                self.findings.env.push((name.to_owned(), data.to_owned()));
-                Ok(())
-            }
-            "add-path" if data.is_empty() => Err("Path cannot be empty in ##[add-path] command.".to_owned()),
-            "add-path" => {
-                self.findings.paths.push(data.to_owned());
-                Ok(())
-            }
-            "add-mask" => self.add_mask(data, time, rows),
-            "debug" => {
-                if self.options.debug {
-                    self.tagged("debug", data, time, rows);
-                }
-                Ok(())
-            }
-            "notice" | "warning" | "error" => {
-                let severity = Severity::parse(command.name).unwrap_or(Severity::Error);
-                self.annotation(severity, command, time, rows);
-                Ok(())
-            }
-            "group" | "endgroup" => {
-                self.tagged(command.name, data, time, rows);
-                Ok(())
-            }
-            "echo" => match data.trim().to_ascii_lowercase().as_str() {
-                "on" => {
-                    self.echo = true;
-                    Ok(())
-                }
-                "off" => {
-                    self.echo = false;
-                    Ok(())
-                }
-                other => Err(format!(
-                    "Invalid echo command value. Possible values can be: 'on', 'off'. Current value is: '{other}'."
-                )),
-            },
-            "stop-commands" => self.stop(data),
-            "add-matcher" if data.trim().is_empty() => {
-                let text = "The path of a problem matcher file is missing in ##[add-matcher] command.";
-                self.annotate(Severity::Warning, text, time, rows);
-                Ok(())
-            }
-            "add-matcher" => return Next::LoadMatcher(data.to_owned()),
-            "remove-matcher" => return self.remove_matcher(command, time, rows),
-            other => Err(format!("The command '{other}' is not known.")),
+            Err(reason) => Err(reason),
+            Ok(command) => self.obey(command, time, rows),
         };
-        if let Err(reason) = result {
-            // What could not be carried out may hold what it should not show: only the masked line is quoted.
+        result.unwrap_or_else(|reason| {
             let text = format!("Unable to process command '{line}' successfully.");
             self.annotate(Severity::Error, &text, time, rows);
             self.fail(reason, time, rows);
+            Next::Go
+        })
+    }
+
+    fn obey(&mut self, command: Command, time: SystemTime, rows: &mut RowBuffer) -> Result<Next, String> {
+        match command {
+            Command::SetOutput { name, value } => self.findings.outputs.push((name, value)),
+            Command::SaveState { name, value } => self.findings.state.push((name, value)),
+            Command::SetEnv { name, .. } if name.eq_ignore_ascii_case("NODE_OPTIONS") => {
+                let text = "Can't update NODE_OPTIONS environment variable using ::set-env:: command.";
+                self.annotate(Severity::Error, text, time, rows);
+            }
+            Command::SetEnv { name, value } => self.findings.env.push((name, value)),
+            Command::AddPath(path) => self.findings.paths.push(path),
+            Command::AddMask(value) => self.add_mask(&value, time, rows)?,
+            Command::Debug(text) if self.options.debug => self.tagged("debug", &text, time, rows),
+            Command::Debug(_) | Command::Ignored => {}
+            Command::Annotation { level, place, message } => {
+                let severity = match level {
+                    AnnotationLevel::Error => Severity::Error,
+                    AnnotationLevel::Warning => Severity::Warning,
+                    AnnotationLevel::Notice => Severity::Notice,
+                };
+                let text = self.folded(&place, &message);
+                self.annotate(severity, &text, time, rows);
+            }
+            Command::Group(title) => self.tagged("group", &title, time, rows),
+            Command::EndGroup => self.tagged("endgroup", "", time, rows),
+            Command::Echo(on) => self.echo = on,
+            Command::StopCommands(token) => {
+                self.reader.stop(&token, self.options.allow_unsecure_stop_tokens)?;
+                if token.chars().count() > 6 {
+                    self.masker.add(&token);
+                }
+            }
+            Command::AddMatcher(path) => return Ok(Next::LoadMatcher(path)),
+            Command::RemoveMatcher { owner: Some(owner), .. } => {
+                self.change_matchers(|set| set.remove(&owner));
+            }
+            // Its owners are not known without reading the file.
+            Command::RemoveMatcher { owner: None, path } => {
+                return Ok(Next::UnloadMatcher(path.unwrap_or_default()));
+            }
         }
-        Next::Go
+        Ok(Next::Go)
     }
 
     fn add_mask(&mut self, value: &str, time: SystemTime, rows: &mut RowBuffer) -> Result<(), String> {
@@ -305,35 +286,6 @@ impl Stage {
             }
         }
         Ok(())
-    }
-
-    fn stop(&mut self, token: &str) -> Result<(), String> {
-        let known = syntax::NAMES.iter().any(|name| name.eq_ignore_ascii_case(token));
-        let weak = token.trim().is_empty() || token.eq_ignore_ascii_case("pause-logging") || known;
-        if weak && !self.options.allow_unsecure_stop_tokens {
-            return Err(format!(
-                "Invalid token for ##[stop-commands]: '{token}'. It may be neither empty nor the name of a command."
-            ));
-        }
-        if token.chars().count() > 6 {
-            self.masker.add(token);
-        }
-        self.stopped_by = Some(token.to_owned());
-        Ok(())
-    }
-
-    fn remove_matcher(&mut self, command: &Command, time: SystemTime, rows: &mut RowBuffer) -> Next {
-        let (owner, path) = (command.property("owner").to_owned(), command.data.trim());
-        match (owner.is_empty(), path.is_empty()) {
-            (false, true) => self.change_matchers(|set| set.remove(&owner)),
-            // By file: its owners are not known without reading it; the file's matchers are added under the same owners.
-            (true, false) => return Next::LoadMatcher(format!("{REMOVE}{path}")),
-            _ => {
-                let text = "##[remove-matcher] needs either an owner or the path of a file.";
-                self.annotate(Severity::Warning, text, time, rows);
-            }
-        }
-        Next::Go
     }
 
     /// The matchers of a file that were to be removed.
@@ -360,29 +312,30 @@ impl Stage {
     }
 
     /// Place and title go in front of the message: a row is all that the web page has.
-    fn annotation(&mut self, severity: Severity, command: &Command, time: SystemTime, rows: &mut RowBuffer) {
-        let number = |name: &str| command.property(name).trim().parse::<u64>().ok();
-        let file = command.property("file");
-        let file = file
-            .strip_prefix(&self.options.workspace)
-            .filter(|_| !self.options.workspace.is_empty())
-            .map_or(file, |rest| rest.trim_start_matches('/'));
+    fn folded(&self, place: &Place, message: &str) -> String {
         let mut text = String::new();
-        if !file.is_empty() {
-            text.push_str(file);
-            for number in [number("line"), number("line").and(number("col"))].into_iter().flatten() {
+        if let Some(file) = &place.file {
+            text.push_str(self.in_workspace(file));
+            for number in [place.line, place.line.and(place.column)].into_iter().flatten() {
                 text.push(':');
                 text.push_str(&number.to_string());
             }
             text.push_str(": ");
         }
-        let title = command.property("title");
-        if !title.is_empty() {
+        if let Some(title) = &place.title {
             text.push_str(title);
             text.push_str(": ");
         }
-        text.push_str(&command.data);
-        self.annotate(severity, &text, time, rows);
+        text.push_str(message);
+        text
+    }
+
+    fn in_workspace<'p>(&self, path: &'p str) -> &'p str {
+        let workspace = self.options.workspace.as_str();
+        match path.strip_prefix(workspace).and_then(|rest| rest.strip_prefix('/')) {
+            Some(relative) if !workspace.is_empty() => relative,
+            _ => path,
+        }
     }
 
     fn annotate(&mut self, severity: Severity, text: &str, time: SystemTime, rows: &mut RowBuffer) {
@@ -404,14 +357,6 @@ impl Stage {
         let masked = self.masker.mask_str(text);
         rows.push(time, self.masker.mask_owned(format!("##[{tag}]{}", escape(&masked))));
     }
-}
-
-/// Marks a request for a matcher file whose owners are to be taken out.
-pub(super) const REMOVE: &str = "\u{0}";
-
-/// Cheap: most lines are not.
-fn may_be_command(line: &str) -> bool {
-    line.trim_start().starts_with("::") || memchr::memmem::find(line.as_bytes(), b"##[").is_some()
 }
 
 /// What the web page decodes behind a tag, and only that: text without such sequences stays readable everywhere.

@@ -21,7 +21,7 @@ use super::{
     lines::{LineSplitter, Piece, begins_like_a_command},
     masker::LongLine,
     rows::RowBuffer,
-    stage::{Next, REMOVE, Stage},
+    stage::{Next, Stage},
 };
 use crate::backend::{Output, Stream};
 
@@ -235,10 +235,10 @@ impl Pipeline {
     fn line(&mut self, stream: usize, bytes: &[u8], time: SystemTime) {
         // The standard library's replacement character stands for what is not UTF-8.
         let text = String::from_utf8_lossy(bytes);
-        let Next::LoadMatcher(path) = self.stage.line(stream, &text, time, &mut self.rows) else { return };
-        let (path, remove) = match path.strip_prefix(REMOVE) {
-            Some(path) => (path.to_owned(), true),
-            None => (path, false),
+        let (path, remove) = match self.stage.line(stream, &text, time, &mut self.rows) {
+            Next::Go => return,
+            Next::LoadMatcher(path) => (path, false),
+            Next::UnloadMatcher(path) => (path, true),
         };
         let asked =
             self.requests.as_ref().is_some_and(|requests| requests.try_send((path.clone(), remove)).is_ok());
