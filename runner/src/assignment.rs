@@ -13,7 +13,7 @@ use workflows::{
 };
 
 use crate::{
-    action::{ActionSource, Origin},
+    action::{ActionSource, Origin, WorkingTree},
     label::Label,
     log::Masker,
     secret::Secret,
@@ -121,8 +121,8 @@ pub struct Assignment {
     pub services: Vec<(String, Secret<String>)>,
     /// From where its actions come.
     pub source: ActionSource,
-    /// A tar archive of the local repository that `actions/checkout` means; only `exec` has one.
-    pub working_tree: Option<PathBuf>,
+    /// The local repository that `actions/checkout` means, when the workflow is one of this machine.
+    pub working_tree: Option<Arc<WorkingTree>>,
     /// Who runs it.
     pub runner: Arc<RunnerFacts>,
     workflow: Arc<Workflow>,
@@ -158,7 +158,7 @@ pub struct Parts {
     /// See [`Assignment::source`].
     pub source: ActionSource,
     /// See [`Assignment::working_tree`].
-    pub working_tree: Option<PathBuf>,
+    pub working_tree: Option<Arc<WorkingTree>>,
 }
 
 /// Keys of the server's context that only a running step knows, or that are no business of workflows.

@@ -39,6 +39,11 @@ pub enum LabelError {
 }
 
 impl Label {
+    /// A label that says where its jobs run.
+    pub fn new(name: &str, placement: Placement) -> Self {
+        Self { name: name.to_owned(), placement, explicit: true }
+    }
+
     /// Its name, as the server and `runs-on` know it. Comparison is exact.
     pub fn name(&self) -> &str {
         &self.name

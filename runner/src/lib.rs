@@ -9,6 +9,7 @@ pub mod agent;
 pub mod assignment;
 pub mod backend;
 pub mod cancel;
+pub mod cli;
 pub mod deploy;
 pub mod job;
 pub mod label;
@@ -18,6 +19,7 @@ pub mod report;
 pub mod secret;
 pub mod server;
 pub mod settings;
+pub mod source;
 mod step;
 
 /// This program's version, as it is shown and declared.

@@ -155,7 +155,11 @@ impl Actions {
             if wanted.is_empty() {
                 return Ok(());
             }
-            let fetched = join_all(wanted.iter().map(|wanted| self.fetch(wanted, store))).await;
+            let mut fetches = Vec::with_capacity(wanted.len());
+            for wanted in &wanted {
+                fetches.push(self.fetch(wanted, store));
+            }
+            let fetched = join_all(fetches).await;
             let mut next: Vec<(Reference, Origin)> = Vec::new();
             let mut shown = HashSet::new();
             for (wanted, result) in wanted.into_iter().zip(fetched) {

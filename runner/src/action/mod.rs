@@ -15,6 +15,7 @@ mod reference;
 mod run;
 mod store;
 
+pub use checkout::WorkingTree;
 pub use git::{GitError, GitNetwork, Remote, default_tls};
 pub use load::ActionSource;
 pub(crate) use load::{Actions, LoadedAction, Origin, Residence, definition_names, parse_definition};

@@ -19,6 +19,7 @@ pub(crate) mod steps;
 use std::{
     collections::BTreeMap,
     future::Future,
+    pin::Pin,
     time::{Duration, SystemTime},
 };
 
@@ -59,7 +60,16 @@ pub struct Backends<H, D> {
 }
 
 /// Runs one assignment; tells its story into `sink`, first event to last. A cancel comes from `sink.cancel()`.
-pub async fn run<H: Backend, D: Backend>(
+pub fn run<'a, H: Backend, D: Backend>(
+    work: &'a Assignment,
+    backends: &'a Backends<H, D>,
+    store: &'a ActionStore,
+    sink: &'a Sink,
+) -> Pin<Box<dyn Future<Output = JobReport> + Send + 'a>> {
+    Box::pin(run_reported(work, backends, store, sink))
+}
+
+async fn run_reported<H: Backend, D: Backend>(
     work: &Assignment,
     backends: &Backends<H, D>,
     store: &ActionStore,
@@ -131,7 +141,7 @@ async fn run_in<B: Backend>(
     cancel: &Cancel,
     contexts: &Contexts,
 ) -> Ended {
-    let prepare = backend.prepare(chosen.spec, log, cancel);
+    let prepare = prepare(backend, chosen.spec, log, cancel);
     let fetch = setup::actions(work, store, log, contexts);
     let (place, fetched) = tokio::join!(prepare, fetch);
     let place = match place {
@@ -156,6 +166,16 @@ async fn run_in<B: Backend>(
         log.warning(left).await;
     }
     ended
+}
+
+/// Boxed, so that the compiler can see that a job may move between threads.
+fn prepare<'a, B: Backend>(
+    backend: &'a B,
+    spec: crate::backend::JobSpec,
+    log: &'a JobLog,
+    cancel: &'a Cancel,
+) -> Pin<Box<dyn Future<Output = Result<B::Env, BackendError>> + Send + 'a>> {
+    Box::pin(backend.prepare(spec, log, cancel))
 }
 
 impl<'a, E: JobEnv> JobRun<'a, E> {

@@ -84,7 +84,17 @@ pub(super) async fn actions(
     store: &ActionStore,
     log: &JobLog,
     contexts: &Contexts,
-) -> Result<(Actions, Vec<Option<String>>), String> {
+) -> Result<(Actions, Texts), String> {
+    let (references, texts) = references(work, contexts)?;
+    let mut actions = Actions::new(&work.source, work.working_tree.is_some());
+    actions.add(&references, &work.origin(), store, log).await.map_err(|error| error.to_string())?;
+    Ok((actions, texts))
+}
+
+type Texts = Vec<Option<String>>;
+
+/// What the steps use, and the text of each `uses`.
+fn references(work: &Assignment, contexts: &Contexts) -> Result<(Vec<Reference>, Texts), String> {
     let status = JobStatus::Success;
     let scope = Scope::new(contexts).status(&status);
     let mut texts = Vec::with_capacity(work.job().steps.len());
@@ -104,9 +114,7 @@ pub(super) async fn actions(
         }
         texts.push(Some(text));
     }
-    let mut actions = Actions::new(&work.source, working_tree);
-    actions.add(&references, &work.origin(), store, log).await.map_err(|error| error.to_string())?;
-    Ok((actions, texts))
+    Ok((references, texts))
 }
 
 impl<E: JobEnv> JobRun<'_, E> {

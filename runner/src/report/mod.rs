@@ -4,6 +4,7 @@
 //! them into a journal and ships them from there; [`recover()`] finishes what a killed runner had begun. For `exec` it is
 //! the [`console`].
 
+pub mod console;
 mod event;
 pub mod gitea;
 mod journal;

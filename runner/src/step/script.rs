@@ -110,19 +110,7 @@ impl<E: JobEnv> JobRun<'_, E> {
 
     /// A folded group that says what is about to run. Variables that the runner sets for everybody are left out.
     pub(crate) async fn header(&self, title: &str, rows: &str, env: &EnvMap) {
-        let mut text = format!("##[group]{title}");
-        if !rows.is_empty() {
-            text.push('\n');
-            text.push_str(rows);
-        }
-        let mut shown = env.iter().filter(|(name, _)| !is_usual(name)).peekable();
-        if shown.peek().is_some() {
-            text.push_str("\nenv:");
-            for (name, value) in shown {
-                text.push_str(&format!("\n  {name}: {value}"));
-            }
-        }
-        text.push_str("\n##[endgroup]");
+        let text = header_text(title, rows, env);
         self.log.row(&text).await;
     }
 
@@ -138,6 +126,23 @@ impl<E: JobEnv> JobRun<'_, E> {
         whole.extend(files.variables());
         whole
     }
+}
+
+fn header_text(title: &str, rows: &str, env: &EnvMap) -> String {
+    let mut text = format!("##[group]{title}");
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(rows);
+    }
+    let mut shown = env.iter().filter(|(name, _)| !is_usual(name)).peekable();
+    if shown.peek().is_some() {
+        text.push_str("\nenv:");
+    }
+    for (name, value) in shown {
+        text.push_str(&format!("\n  {name}: {value}"));
+    }
+    text.push_str("\n##[endgroup]");
+    text
 }
 
 fn is_usual(name: &str) -> bool {

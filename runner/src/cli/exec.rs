@@ -1,0 +1,472 @@
+//! `esteira exec`: the workflows of a folder, run here. Arguments and wiring; the work is in [`crate::source::local`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Instant,
+};
+
+use clap::Args;
+use workflows::{Scope, SourceFile, Value, Workflow, parse_payload, plan};
+
+use crate::{
+    action::{ActionSource, ActionStore, GitNetwork, StoreOptions, WorkingTree},
+    assignment::{JobConfig, RunnerFacts},
+    backend::host::{HostBackend, HostConfig},
+    cancel::{Cancel, CancelCause},
+    job::Backends,
+    label::Placement,
+    report::console::{Console, Look},
+    secret::Secret,
+    source::local::{EventSpec, LocalOptions, LocalRun, Repository, find},
+};
+
+/// Run the workflows of the current repository here, without a server.
+#[derive(Debug, Args)]
+pub(super) struct ExecArgs {
+    /// List the workflows and their jobs instead of running them.
+    #[arg(short, long)]
+    list: bool,
+    /// Run this job and what it needs.
+    #[arg(short, long)]
+    job: Vec<String>,
+    /// The event; default: `push`.
+    #[arg(short = 'E', long)]
+    event: Option<String>,
+    /// Take the first event of the first workflow.
+    #[arg(long)]
+    detect_event: bool,
+    /// A JSON file with the event's payload.
+    #[arg(short = 'e', long)]
+    eventpath: Option<PathBuf>,
+    /// A workflow file or a folder of them; default: `.gitea/workflows`, else `.github/workflows`.
+    #[arg(short = 'W', long)]
+    workflows: Option<PathBuf>,
+    /// The repository.
+    #[arg(short = 'C', long, default_value = ".")]
+    directory: PathBuf,
+    /// Do not look into folders below that of the workflows.
+    #[arg(long)]
+    no_recurse: bool,
+    /// A variable for every job, `NAME=VALUE`; without value that of the environment.
+    #[arg(long)]
+    env: Vec<String>,
+    /// A file of such variables.
+    #[arg(long, default_value = ".env")]
+    env_file: PathBuf,
+    /// A secret, `NAME=VALUE`; without value that of the environment, else it is asked for.
+    #[arg(short, long)]
+    secret: Vec<String>,
+    /// A variable of the `vars` context, `NAME=VALUE`.
+    #[arg(long)]
+    var: Vec<String>,
+    /// An input of a dispatched workflow, `NAME=VALUE`.
+    #[arg(long)]
+    input: Vec<String>,
+    /// Run only this value of a matrix, `KEY:VALUE`.
+    #[arg(short, long)]
+    matrix: Vec<String>,
+    /// The image of every label; `-self-hosted` runs on this machine.
+    #[arg(short, long, allow_hyphen_values = true)]
+    image: Option<String>,
+    /// The image of one label, `LABEL=IMAGE`.
+    #[arg(short = 'P', long)]
+    platform: Vec<String>,
+    /// Where actions without a host come from.
+    #[arg(long, default_value = "https://github.com")]
+    default_actions_url: String,
+    /// A folder that stands for an action's repository, `OWNER/NAME[@REF]=PATH`.
+    #[arg(long)]
+    local_action: Vec<String>,
+    /// Fetch nothing: use what is in the store.
+    #[arg(long)]
+    offline: bool,
+    /// Let `actions/checkout` clone instead of copying the working tree.
+    #[arg(long)]
+    no_skip_checkout: bool,
+    /// The address of the server that is stood in for; default: that of the remote.
+    #[arg(long)]
+    gitea_instance: Option<String>,
+    /// `github.actor`; default: git's `user.name`.
+    #[arg(short, long)]
+    actor: Option<String>,
+    /// Rebuild the images of actions.
+    #[arg(long)]
+    rebuild: bool,
+    /// Validate and plan, but run nothing.
+    #[arg(short = 'n', long, visible_alias = "dry-run")]
+    dryrun: bool,
+    /// Tell everything as JSON lines.
+    #[arg(long)]
+    json: bool,
+    /// How many jobs run at a time; default: one for each processor.
+    #[arg(long)]
+    concurrent_jobs: Option<usize>,
+}
+
+/// A command line that cannot be followed, or a workflow that cannot be run. One sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// Runs the workflows; the exit code is 0 when all of them succeeded.
+pub(super) async fn run(args: ExecArgs) -> ExitCode {
+    let console = if args.json { Console::new(Look::Json) } else { Console::detect() };
+    match execute(&args, &console).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Refused(error)) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            // A workflow that is wrong is a failed run; nothing here is a wrong use of the command line.
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(args: &ExecArgs, console: &Console) -> Result<bool, Refused> {
+    let root = args
+        .directory
+        .canonicalize()
+        .map_err(|error| Refused(format!("{} is no folder: {error}", args.directory.display())))?;
+    let parsed = load(args, &root)?;
+    let repository = Repository::look(&root);
+    let server = args.gitea_instance.clone().or_else(|| repository.server.clone());
+    let event_name = match &args.event {
+        Some(event) => event.clone(),
+        None => detect(args, &parsed),
+    };
+    let spec = EventSpec {
+        name: event_name,
+        payload: args.eventpath.clone(),
+        inputs: pairs(&args.input, "--input")?,
+        actor: args.actor.clone().or_else(|| repository.user.clone()).unwrap_or_else(|| "esteira".to_owned()),
+        server: server.unwrap_or_else(|| "https://gitea.com".to_owned()).trim_end_matches('/').to_owned(),
+    };
+    let payload = spec.payload(&repository).map_err(|error| Refused(error.to_string()))?;
+    let github = spec.github(&repository, &payload);
+    let event = spec.event(&repository, &payload);
+    let mut chosen = Vec::new();
+    for workflow in parsed {
+        match plan::matches(&workflow, &event) {
+            plan::Match::Runs => chosen.push(workflow),
+            plan::Match::Filtered(key) => {
+                console
+                    .note(&format!("{}: not run, its `{key}` leaves this event out", workflow.source.name()));
+            }
+            plan::Match::OtherEvent => {}
+        }
+    }
+    if args.list {
+        list(&chosen, console);
+        return Ok(true);
+    }
+    if chosen.is_empty() {
+        return Err(Refused(format!("no workflow runs for the event {}", spec.name)));
+    }
+    let scratch =
+        tempfile::tempdir().map_err(|error| Refused(format!("cannot make a scratch folder: {error}")))?;
+    let session = uuid::Uuid::new_v4().to_string();
+    let backends = backends(scratch.path())?;
+    let store = open_store(args)?;
+    let options = options(args, &root, &repository, &spec, github, session)?;
+    let cancel = Cancel::new();
+    let run = LocalRun { options: &options, backends: &backends, store: &store, console, cancel: &cancel };
+    let work = async {
+        let mut lines = Vec::new();
+        let mut success = true;
+        for workflow in chosen {
+            let inputs = inputs(&workflow, &spec, &payload)?;
+            let source = workflow.source.clone();
+            if args.dryrun {
+                console.note(&format!("{}: would run", source.name()));
+                continue;
+            }
+            let (result, jobs) = run.workflow(workflow, inputs).await.map_err(|diagnostics| {
+                let lines: Vec<String> = diagnostics
+                    .iter()
+                    .map(|diagnostic| workflows::render_line(diagnostic, &source))
+                    .collect();
+                Refused(lines.join("\n"))
+            })?;
+            success &= matches!(result, plan::JobResult::Success | plan::JobResult::Skipped);
+            lines.extend(jobs);
+        }
+        console.table(&lines);
+        Ok(success)
+    };
+    let mut work = std::pin::pin!(work);
+    let mut first: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            _ = tokio::signal::ctrl_c() => {
+                // The first interrupt is a cancel: `always()` steps still run. The second ends everything.
+                if first.is_some() {
+                    cancel.cancel(CancelCause::Shutdown);
+                    console.error("interrupted again: ending everything");
+                    return Ok(false);
+                }
+                first = Some(Instant::now());
+                console.error("interrupted: cancelling the jobs (interrupt again to end at once)");
+                cancel.cancel(CancelCause::Server);
+            }
+        }
+    }
+}
+
+/// Reads and parses the workflow files; mistakes are shown with their place.
+fn load(args: &ExecArgs, root: &Path) -> Result<Vec<Workflow>, Refused> {
+    let path = args.workflows.clone().unwrap_or_else(|| {
+        let folders = [".gitea/workflows", ".github/workflows"].map(PathBuf::from);
+        let [gitea, github] = folders;
+        if root.join(&gitea).is_dir() || !root.join(&github).is_dir() { gitea } else { github }
+    });
+    let found = find(root, &path, !args.no_recurse)
+        .map_err(|error| Refused(format!("no workflows at {}: {error}", path.display())))?;
+    if found.is_empty() {
+        return Err(Refused(format!("there is no .yml or .yaml file in {}", path.display())));
+    }
+    let mut parsed = Vec::new();
+    let mut wrong = Vec::new();
+    for file in found {
+        let source = SourceFile::new(&file.name, &file.text);
+        match parse_payload(&source).into_result() {
+            Ok(workflow) => parsed.push(workflow),
+            Err(diagnostics) => wrong.extend(
+                diagnostics
+                    .iter()
+                    .filter(|diagnostic| diagnostic.is_error())
+                    .map(|diagnostic| workflows::render_line(diagnostic, &source)),
+            ),
+        }
+    }
+    if wrong.is_empty() { Ok(parsed) } else { Err(Refused(wrong.join("\n"))) }
+}
+
+fn detect(args: &ExecArgs, parsed: &[Workflow]) -> String {
+    let mut names: Vec<&str> = parsed
+        .iter()
+        .flat_map(|workflow| workflow.on.events.iter().map(|trigger| trigger.name.value.as_str()))
+        .collect();
+    if args.detect_event {
+        return names.first().map_or_else(|| "push".to_owned(), |name| (*name).to_owned());
+    }
+    names.dedup();
+    match names.as_slice() {
+        [only] => (*only).to_owned(),
+        _ => "push".to_owned(),
+    }
+}
+
+fn list(workflows: &[Workflow], console: &Console) {
+    for workflow in workflows {
+        let events: Vec<&str> =
+            workflow.on.events.iter().map(|trigger| trigger.name.value.as_str()).collect();
+        console.note(&format!(
+            "{} ({}) on {}",
+            workflow.display_name(),
+            workflow.source.name(),
+            events.join(", ")
+        ));
+        for job in &workflow.jobs {
+            let needs: Vec<&str> = job.needs.iter().map(|need| need.value.as_str()).collect();
+            let after = if needs.is_empty() { String::new() } else { format!(" after {}", needs.join(", ")) };
+            let name = job.name.as_ref().map_or_else(String::new, |name| format!(": {}", name.raw()));
+            console.note(&format!("  {}{name}{after}", job.id.value));
+        }
+    }
+}
+
+/// The `inputs` context of one workflow for this event.
+fn inputs(workflow: &Workflow, spec: &EventSpec, payload: &serde_json::Value) -> Result<Value, Refused> {
+    let Some(trigger) = workflow.on.get(&spec.name) else { return Ok(Value::Null) };
+    let given: Vec<(String, Value)> = payload
+        .get("inputs")
+        .and_then(serde_json::Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), Value::from_json(value)))
+        .collect();
+    if trigger.inputs.is_empty() {
+        return Ok(Value::object(given.into_iter().collect()));
+    }
+    let contexts = workflows::Contexts::new();
+    plan::resolve_inputs(trigger, &given, &Scope::new(&contexts))
+        .map(Value::object)
+        .map_err(|errors| Refused(format!("{}: {}", workflow.source.name(), errors.join("; "))))
+}
+
+fn backends(scratch: &Path) -> Result<Backends<HostBackend, HostBackend>, Refused> {
+    let executable =
+        std::env::current_exe().map_err(|error| Refused(format!("cannot find this program: {error}")))?;
+    let environ = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let host =
+        HostBackend::new(HostConfig { executable, scratch: scratch.join("jobs"), tool_cache: None, environ });
+    Ok(Backends { host, docker: Err("There is no container engine here.".to_owned()) })
+}
+
+fn open_store(args: &ExecArgs) -> Result<ActionStore, Refused> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_else(std::env::temp_dir);
+    let folder = cache.join("esteira").join("actions");
+    let options = StoreOptions { offline: args.offline, ..StoreOptions::default() };
+    ActionStore::open(folder.clone(), options, GitNetwork::default())
+        .map_err(|error| Refused(format!("cannot use the action store {}: {error}", folder.display())))
+}
+
+fn options(
+    args: &ExecArgs,
+    root: &Path,
+    repository: &Repository,
+    spec: &EventSpec,
+    github: workflows::Object,
+    session: String,
+) -> Result<LocalOptions, Refused> {
+    let mut envs: BTreeMap<String, String> = env_file(&root.join(&args.env_file))?.into_iter().collect();
+    for entry in &args.env {
+        let (name, value) = entry.split_once('=').map_or_else(
+            || (entry.as_str(), std::env::var(entry).unwrap_or_default()),
+            |(name, value)| (name, value.to_owned()),
+        );
+        envs.insert(name.to_owned(), value);
+    }
+    let secrets = secrets(&args.secret)?;
+    let mut github = github;
+    let token = secrets
+        .iter()
+        .find(|(name, _)| name == "GITEA_TOKEN" || name == "GITHUB_TOKEN")
+        .map(|(_, t)| t.clone());
+    if let Some(token) = &token {
+        github.insert("token", token.expose().as_str());
+    }
+    let mut by_name = HashMap::new();
+    for (label, image) in pairs(&args.platform, "--platform")? {
+        by_name.insert(label, placement(&image));
+    }
+    let local = pairs(&args.local_action, "--local-action")?;
+    let _ = repository;
+    Ok(LocalOptions {
+        root: root.to_owned(),
+        github,
+        secrets,
+        vars: pairs(&args.var, "--var")?,
+        jobs: args.job.clone(),
+        matrix: args
+            .matrix
+            .iter()
+            .map(|entry| {
+                entry
+                    .split_once(':')
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .ok_or_else(|| Refused(format!("--matrix {entry}: write KEY:VALUE")))
+            })
+            .collect::<Result<_, _>>()?,
+        placements: (by_name, placement(args.image.as_deref().unwrap_or("-self-hosted"))),
+        parallel: args
+            .concurrent_jobs
+            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+            .unwrap_or(2),
+        source: ActionSource {
+            default_url: args.default_actions_url.trim_end_matches('/').to_owned(),
+            instance_url: spec.server.clone(),
+            token,
+            local: local.into_iter().map(|(name, path)| (name, PathBuf::from(path))).collect(),
+        },
+        working_tree: (!args.no_skip_checkout).then(|| Arc::new(WorkingTree::new(root.to_owned()))),
+        runner: RunnerFacts {
+            uuid: session,
+            name: "esteira-exec".to_owned(),
+            address: spec.server.clone(),
+            version: crate::VERSION.to_owned(),
+            config: JobConfig { envs, force_rebuild: args.rebuild, ..JobConfig::default() },
+            ..RunnerFacts::default()
+        },
+    })
+}
+
+/// `-self-hosted` is the host, anything else an image.
+fn placement(image: &str) -> Placement {
+    if image == "-self-hosted" { Placement::Host } else { Placement::Docker(image.to_owned()) }
+}
+
+fn pairs(entries: &[String], flag: &str) -> Result<Vec<(String, String)>, Refused> {
+    entries
+        .iter()
+        .map(|entry| {
+            entry
+                .split_once('=')
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .ok_or_else(|| Refused(format!("{flag} {entry}: write NAME=VALUE")))
+        })
+        .collect()
+}
+
+/// Secrets by name in upper case: given, from the environment, or asked for.
+fn secrets(entries: &[String]) -> Result<Vec<(String, Secret<String>)>, Refused> {
+    let mut secrets = Vec::new();
+    for entry in entries {
+        let (name, value) = match entry.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => match std::env::var(entry) {
+                Ok(value) => (entry.as_str(), value),
+                Err(_) if std::io::stdin().is_terminal() => (entry.as_str(), ask(entry)?),
+                Err(_) => {
+                    return Err(Refused(format!(
+                        "the secret {entry} has no value: write --secret {entry}=VALUE or set it in the environment"
+                    )));
+                }
+            },
+        };
+        secrets.push((name.to_uppercase(), Secret::new(value)));
+    }
+    Ok(secrets)
+}
+
+/// Asks for a secret without showing it.
+fn ask(name: &str) -> Result<String, Refused> {
+    let failed = |error: std::io::Error| Refused(format!("cannot ask for the secret {name}: {error}"));
+    write!(std::io::stderr(), "{name}: ").map_err(failed)?;
+    let stdin = std::io::stdin();
+    let shown = rustix::termios::tcgetattr(&stdin).map_err(|error| failed(error.into()))?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
+    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, &hidden)
+        .map_err(|error| failed(error.into()))?;
+    let mut value = String::new();
+    let read = stdin.read_line(&mut value);
+    let _ = rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, &shown);
+    let _ = writeln!(std::io::stderr());
+    read.map_err(failed)?;
+    Ok(value.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// `NAME=VALUE` lines; a file that is not there has none.
+fn env_file(path: &Path) -> Result<Vec<(String, String)>, Refused> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Refused(format!("{} cannot be read: {error}", path.display()))),
+    };
+    let mut entries = Vec::new();
+    for line in text.lines().map(str::trim) {
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let value = value.trim();
+        let unquoted = ['"', '\'']
+            .iter()
+            .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
+            .unwrap_or(value);
+        entries.push((name.trim().to_owned(), unquoted.to_owned()));
+    }
+    Ok(entries)
+}

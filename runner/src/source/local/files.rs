@@ -1,0 +1,51 @@
+//! The workflow files of a repository.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A workflow file as it was found.
+#[derive(Debug, Clone)]
+pub struct FoundWorkflow {
+    /// Its path, relative to the repository where it is inside.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Reads the file `path`, or all workflow files in the folder `path` (and, when asked, in those below), sorted by name.
+pub fn find(root: &Path, path: &Path, recurse: bool) -> io::Result<Vec<FoundWorkflow>> {
+    let whole = root.join(path);
+    let mut files = Vec::new();
+    if fs::metadata(&whole)?.is_dir() {
+        collect(&whole, recurse, &mut files)?;
+        files.sort();
+    } else {
+        files.push(whole);
+    }
+    files
+        .into_iter()
+        .map(|file| {
+            let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
+            let text = fs::read_to_string(&file)
+                .map_err(|error| io::Error::new(error.kind(), format!("{name} cannot be read: {error}")))?;
+            Ok(FoundWorkflow { name, text })
+        })
+        .collect()
+}
+
+fn collect(folder: &Path, recurse: bool, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            if recurse {
+                collect(&path, recurse, files)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Where assignments come from.
+
+pub mod local;
