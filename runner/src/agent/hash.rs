@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::glob::{Match, Pattern};
 
 /// The digest in hex, empty when no file matches. Errors are sentences.
-pub(super) fn hash(workspace: &str, patterns: &[String], follow_links: bool) -> Result<String, String> {
+pub(crate) fn hash(workspace: &str, patterns: &[String], follow_links: bool) -> Result<String, String> {
     let mut all = Vec::new();
     for line in patterns.iter().flat_map(|pattern| pattern.lines()) {
         if let Some(pattern) = Pattern::parse(line, workspace)? {
@@ -131,7 +131,8 @@ impl Walk {
     }
 }
 
-struct Feed<'a>(&'a mut Sha256);
+/// A digest as a writer.
+pub(crate) struct Feed<'a>(pub(crate) &'a mut Sha256);
 
 impl io::Write for Feed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

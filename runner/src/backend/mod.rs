@@ -11,6 +11,7 @@
 //! - [`JobEnv::teardown`] survives missing pieces, has its own clock, and reports what it could not remove.
 //! - A backend knows no workflows: it gets argv, environment and paths. It never sees an expression or a step.
 
+pub mod docker;
 pub mod host;
 mod link;
 

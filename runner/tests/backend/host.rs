@@ -18,6 +18,7 @@ fn backend(scratch: &Path) -> HostBackend {
         scratch: scratch.to_owned(),
         tool_cache: None,
         environ: std::env::vars().chain([("DAEMON_SECRET".to_owned(), "hunter2".to_owned())]).collect(),
+        engine: None,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -14,8 +14,9 @@ use super::{HostConfig, Scratch, inherited};
 use crate::{
     agent::DEFAULT_PATH,
     backend::{
-        BackendError, Collected, ExecOutcome, ExecSpec, FileOut, ImageBuild, ImageRun, JobEnv, JobSpec,
-        Ladder, Layout, Notes, Output, TeardownReport,
+        BackendError, Collected, ExecOutcome, ExecSpec, FileOut, ImageBuild, ImageRun, JobEnv, JobSpec, Ladder,
+        Layout, Notes, Output, TeardownReport,
+        docker::{Beside, DockerBackend, Files, Share},
         link::{Connection, Link},
         tracking_id,
     },
@@ -32,6 +33,8 @@ pub struct HostEnv {
     layout: Layout,
     link: Link,
     agent: Child,
+    beside: Option<Beside>,
+    no_engine: &'static str,
     scratch: Scratch,
 }
 
@@ -39,17 +42,15 @@ impl HostEnv {
     pub(super) async fn make<N: Notes>(
         config: &HostConfig,
         spec: JobSpec,
-        _notes: &N,
-        _cancel: &Cancel,
+        notes: &N,
+        cancel: &Cancel,
     ) -> Result<Self, BackendError> {
         let scratch = Scratch::make(&config.scratch, &spec.owner, spec.task).map_err(|error| {
             BackendError::engine(format!("making a folder in {}", config.scratch.display()), error)
         })?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let repository =
-            spec.repository.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("repository");
-        let workspace =
-            spec.bind_workspace.clone().unwrap_or_else(|| scratch.path.join("work").join(repository));
+        let repository = spec.repository.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("repository");
+        let workspace = spec.bind_workspace.clone().unwrap_or_else(|| scratch.path.join("work").join(repository));
         let temp = scratch.path.join("temp");
         let actions = scratch.path.join("actions");
         let own_home = scratch.path.join("home");
@@ -58,15 +59,12 @@ impl HostEnv {
         let mut environ = inherited(&config.environ);
         environ.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
         environ.extend(spec.env.clone());
-        let home =
-            environ.get("HOME").filter(|home| !home.is_empty()).cloned().unwrap_or_else(|| text(&own_home));
+        let home = environ.get("HOME").filter(|home| !home.is_empty()).cloned().unwrap_or_else(|| text(&own_home));
 
         let (agent, socket) = start(&config.executable, &environ, &scratch.path)?;
         let tracking = tracking_id(&spec.owner, spec.task);
-        let folders: Vec<String> = [&workspace, &temp, &actions, &own_home, &tool_cache]
-            .into_iter()
-            .map(|path| text(path))
-            .collect();
+        let folders: Vec<String> =
+            [&workspace, &temp, &actions, &own_home, &tool_cache].into_iter().map(|path| text(path)).collect();
         let link = Link::open(Connection::Socket(socket), &tracking, folders).await?;
         if let Some(folder) = link.hello().unwritable.first() {
             return Err(BackendError::Lost(format!("{folder} cannot be written to by this runner's user")));
@@ -74,7 +72,7 @@ impl HostEnv {
         if !spec.files.is_empty() {
             link.write(spec.files.clone()).await?;
         }
-        let layout = Layout {
+        let mut layout = Layout {
             workspace: text(&workspace),
             temp: text(&temp),
             tool_cache: text(&tool_cache),
@@ -88,14 +86,28 @@ impl HostEnv {
             network: String::new(),
             services: BTreeMap::new(),
         };
+        let mut beside = config.engine.clone().map(|engine| beside(&engine, &spec, &layout, &scratch.path));
         if !spec.services.is_empty() {
-            return Err(BackendError::Refused(format!("the job has services, and {NO_ENGINE}")));
+            let Some(beside) = &mut beside else {
+                return Err(BackendError::Refused(format!(
+                    "the job has services, and {NO_ENGINE}: run it on a label with a container engine"
+                )));
+            };
+            layout.services = beside.start_services(&spec.services, notes, cancel).await?;
         }
-        Ok(Self { layout, link, agent, scratch })
+        Ok(Self { layout, link, agent, beside, no_engine: NO_ENGINE, scratch })
     }
 }
 
 const NO_ENGINE: &str = "no container engine answers on this machine";
+
+fn beside(engine: &DockerBackend, spec: &JobSpec, layout: &Layout, scratch: &Path) -> Beside {
+    let share = Share::Folders {
+        workspace: PathBuf::from(&layout.workspace),
+        root: scratch.to_owned(),
+    };
+    Beside::new(engine.clone(), spec, share, String::new())
+}
 
 /// Starts the agent with one end of a socket as its input; answers with the other.
 fn start(
@@ -156,8 +168,10 @@ impl JobEnv for HostEnv {
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<ExecOutcome, BackendError> {
-        let _ = (run, output, cancel);
-        Err(BackendError::Refused(format!("the step runs a container, and {NO_ENGINE}")))
+        match &self.beside {
+            Some(beside) => beside.run(Files::Agent(&self.link), run, output, cancel).await,
+            None => Err(BackendError::Refused(format!("the step runs a container, and {}", self.no_engine))),
+        }
     }
 
     async fn build_image<O: Output>(
@@ -166,8 +180,10 @@ impl JobEnv for HostEnv {
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<(), BackendError> {
-        let _ = (build, output, cancel);
-        Err(BackendError::Refused(format!("the action builds an image, and {NO_ENGINE}")))
+        match &self.beside {
+            Some(beside) => beside.build(build, output, cancel).await,
+            None => Err(BackendError::Refused(format!("the action builds an image, and {}", self.no_engine))),
+        }
     }
 
     async fn teardown(mut self, limit: Duration) -> TeardownReport {
@@ -176,11 +192,12 @@ impl JobEnv for HostEnv {
             match self.link.sweep(SWEEP).await {
                 Ok((ended, lost)) => {
                     report.ended = ended;
-                    report
-                        .left_over
-                        .extend(lost.into_iter().map(|name| format!("process {name} survived KILL")));
+                    report.left_over.extend(lost.into_iter().map(|name| format!("process {name} survived KILL")));
                 }
                 Err(error) => report.left_over.push(format!("processes of the job: {error}")),
+            }
+            if let Some(beside) = self.beside.take() {
+                beside.teardown(&mut report).await;
             }
             // An agent that is gone already has left: the wait says so.
             let _ = self.link.shutdown().await;

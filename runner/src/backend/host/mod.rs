@@ -15,7 +15,7 @@ use std::{
 pub use env::HostEnv;
 pub use leftovers::{Leftover, reap};
 
-use super::{Backend, BackendError, JobSpec, Notes};
+use super::{Backend, BackendError, JobSpec, Notes, docker::DockerBackend};
 use crate::cancel::Cancel;
 
 /// Variables of the daemon's environment that jobs get; `LC_` stands for all that begin with it.
@@ -54,6 +54,8 @@ pub struct HostConfig {
     pub tool_cache: Option<PathBuf>,
     /// What the daemon's environment holds; only the harmless names are handed on.
     pub environ: BTreeMap<String, String>,
+    /// Runs docker actions and services; `None` when no engine answers.
+    pub engine: Option<DockerBackend>,
 }
 
 /// Makes places on this machine.
@@ -91,9 +93,9 @@ fn inherited(environ: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     environ
         .iter()
         .filter(|(name, _)| {
-            INHERITED
-                .iter()
-                .any(|allowed| *name == allowed || (allowed.ends_with('_') && name.starts_with(allowed)))
+            INHERITED.iter().any(|allowed| {
+                *name == allowed || (allowed.ends_with('_') && name.starts_with(allowed))
+            })
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
@@ -140,9 +142,7 @@ fn remove_tree(path: &Path) -> std::io::Result<()> {
             let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
             let inner = fs::read_dir(&folder).into_iter().flatten().flatten();
             folders.extend(
-                inner
-                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                    .map(|entry| entry.path()),
+                inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
             );
         }
         remove()
