@@ -24,6 +24,21 @@ pub(crate) async fn keeps<E: JobEnv>(env: &E) {
     files_are_hashed(env).await;
 }
 
+/// What is kept where no agent can run: the same, but for what only an agent can see.
+pub(crate) async fn keeps_without_agent<E: JobEnv>(env: &E) {
+    the_layout_is_usable(env).await;
+    files_go_in_and_come_out(env).await;
+    hostile_files_are_refused(env).await;
+    archives_go_both_ways(env).await;
+    files_are_hashed(env).await;
+    assert_eq!(run(env, script(env, "echo out; echo err >&2; exit 3")).await.0.exit, Exit::Code(3));
+    let quick = Ladder { interrupt: Duration::from_millis(300), terminate: Duration::from_millis(300) };
+    let (exit, _) = cancelled(env, "trap '' INT; echo ready; sleep 64", quick).await;
+    assert_ne!(exit, Exit::Code(0));
+    let left = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'sleep [6]4' || true";
+    assert_eq!(print(env, left).await, "0\n");
+}
+
 async fn the_layout_is_usable<E: JobEnv>(env: &E) {
     let layout = env.layout();
     for folder in [&layout.workspace, &layout.temp, &layout.actions, &layout.home, &layout.tool_cache] {

@@ -1,6 +1,7 @@
 //! The contract of `esteira::backend`, run against every backend there is.
 
 mod contract;
+mod docker;
 mod host;
 
 use std::{collections::BTreeMap, sync::Mutex};

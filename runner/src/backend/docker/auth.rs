@@ -55,7 +55,9 @@ pub(super) async fn for_image(
 }
 
 /// All that the configuration stores in plain, for a build that may begin from any of them.
-pub(super) fn all(environ: &BTreeMap<String, String>) -> std::collections::HashMap<String, DockerCredentials> {
+pub(super) fn all(
+    environ: &BTreeMap<String, String>,
+) -> std::collections::HashMap<String, DockerCredentials> {
     let config = read_config(environ).unwrap_or_default();
     let names = config.get("auths").and_then(Value::as_object).into_iter().flat_map(|auths| auths.keys());
     names.filter_map(|name| Some((name.clone(), stored(&config, name)?))).collect()
@@ -83,11 +85,17 @@ fn stored(config: &Value, registry: &str) -> Option<DockerCredentials> {
     let entry = auths
         .get(registry)
         .or_else(|| auths.iter().find(|(name, _)| plain(name) == plain(registry)).map(|(_, entry)| entry))?;
-    let text = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let text = |name: &str| {
+        entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
     let server = Some(registry.to_owned());
     if let Some(token) = text("identitytoken") {
         let identitytoken = Some(token);
-        return Some(DockerCredentials { identitytoken, serveraddress: server, ..DockerCredentials::default() });
+        return Some(DockerCredentials {
+            identitytoken,
+            serveraddress: server,
+            ..DockerCredentials::default()
+        });
     }
     let (username, password) = match (text("username"), text("password"), text("auth")) {
         (Some(username), Some(password), _) => (username, password),
@@ -132,7 +140,11 @@ async fn ask(name: &str, registry: &str, environ: &BTreeMap<String, String>) -> 
     let (username, secret) = (text("Username")?, text("Secret")?);
     let server = Some(registry.to_owned());
     Some(if username == "<token>" {
-        DockerCredentials { identitytoken: Some(secret), serveraddress: server, ..DockerCredentials::default() }
+        DockerCredentials {
+            identitytoken: Some(secret),
+            serveraddress: server,
+            ..DockerCredentials::default()
+        }
     } else {
         DockerCredentials {
             username: Some(username),

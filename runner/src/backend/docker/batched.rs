@@ -46,7 +46,9 @@ pub(super) struct Batched {
 impl Batched {
     /// What keeps the container: it does nothing until it is removed.
     pub(super) fn entrypoint() -> Vec<String> {
-        ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"].map(str::to_owned).to_vec()
+        ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     /// Learns the environment and makes the job's folders.
@@ -57,7 +59,9 @@ impl Batched {
         let mut parts = out.splitn(3, |byte| *byte == b'\n').map(String::from_utf8_lossy);
         let (Some(uid), Some(gid), Some(environ)) = (parts.next(), parts.next(), parts.next()) else {
             let words = String::from_utf8_lossy(&out).trim().to_owned();
-            return Err(BackendError::Lost(format!("the image has no usable shell (exit code {code}): {words}")));
+            return Err(BackendError::Lost(format!(
+                "the image has no usable shell (exit code {code}): {words}"
+            )));
         };
         batched.environ = environ
             .split('\0')
@@ -81,7 +85,12 @@ impl Batched {
     }
 
     /// A small script of our own: its exit code and what it printed.
-    async fn shell(&self, user: Option<&str>, script: &str, words: &[&str]) -> Result<(i64, Vec<u8>), BackendError> {
+    async fn shell(
+        &self,
+        user: Option<&str>,
+        script: &str,
+        words: &[&str],
+    ) -> Result<(i64, Vec<u8>), BackendError> {
         let mut command = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned()];
         command.extend(words.iter().map(|&word| word.to_owned()));
         let config = ExecConfig { cmd: Some(command), user: user.map(str::to_owned), ..attached() };
@@ -102,10 +111,15 @@ impl Batched {
     async fn start(
         &self,
         exec: &str,
-    ) -> Result<impl futures_util::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin, BackendError> {
+    ) -> Result<
+        impl futures_util::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin,
+        BackendError,
+    > {
         match self.docker.start_exec(exec, None::<StartExecOptions>).await.map_err(|error| lost(&error))? {
             StartExecResults::Attached { output, .. } => Ok(output),
-            StartExecResults::Detached => Err(BackendError::Lost("the engine did not attach to a command".to_owned())),
+            StartExecResults::Detached => {
+                Err(BackendError::Lost("the engine did not attach to a command".to_owned()))
+            }
         }
     }
 
@@ -174,7 +188,9 @@ impl Batched {
     }
 
     async fn climb(&self, pid_file: &str, ladder: Ladder) {
-        for (signal, pause) in [("INT", ladder.interrupt), ("TERM", ladder.terminate), ("KILL", Duration::ZERO)] {
+        for (signal, pause) in
+            [("INT", ladder.interrupt), ("TERM", ladder.terminate), ("KILL", Duration::ZERO)]
+        {
             if let Err(error) = self.shell(None, KILL, &[signal, pid_file]).await {
                 tracing::warn!(%error, "a step's processes could not be signalled");
             }
@@ -187,7 +203,8 @@ impl Batched {
         if files.is_empty() {
             return Ok(());
         }
-        let base = if files.iter().all(|file| file.path.starts_with(&format!("{ROOT}/"))) { ROOT } else { "/" };
+        let base =
+            if files.iter().all(|file| file.path.starts_with(&format!("{ROOT}/"))) { ROOT } else { "/" };
         let fail = |error: io::Error| BackendError::engine("sending files into the container", error);
         let mut builder = tar::Builder::new(Vec::new());
         for file in files {
@@ -218,14 +235,17 @@ impl Batched {
                 break;
             }
         }
-        Ok(first_file(&bytes, file).unwrap_or_else(|error| Collected::Refused(format!("cannot read {}: {error}", file.path))))
+        Ok(first_file(&bytes, file)
+            .unwrap_or_else(|error| Collected::Refused(format!("cannot read {}: {error}", file.path))))
     }
 
     pub(super) async fn unpack(&self, archive: &Path, into: &str) -> Result<(), BackendError> {
         let fail = |error: io::Error| BackendError::engine(format!("reading {}", archive.display()), error);
         let checked = archive.to_owned();
         let check = tokio::task::spawn_blocking(move || leaving(&checked)).await;
-        if let Some(name) = check.map_err(|error| BackendError::engine("reading an archive", error))?.map_err(fail)? {
+        if let Some(name) =
+            check.map_err(|error| BackendError::engine("reading an archive", error))?.map_err(fail)?
+        {
             return Err(BackendError::Refused(format!("the archive's entry {name} would leave {into}")));
         }
         let (code, out) = self.shell(None, "mkdir -p \"$1\"", &[into]).await?;
@@ -242,21 +262,19 @@ impl Batched {
     async fn fetch(&self, folder: &str, into: &Path) -> Result<(), BackendError> {
         let fail = |error: io::Error| BackendError::engine(format!("fetching {folder}"), error);
         let options = DownloadFromContainerOptionsBuilder::default().path(folder).build();
-        let mut stream = self.docker.download_from_container(&self.id, Some(options)).map_err(io::Error::other);
+        let mut stream =
+            self.docker.download_from_container(&self.id, Some(options)).map_err(io::Error::other);
         let mut stream = std::pin::pin!(stream.by_ref());
         let spool = tempfile::NamedTempFile::new().map_err(fail)?;
         let mut file = tokio::fs::File::from_std(spool.reopen().map_err(fail)?);
         while let Some(piece) = stream.next().await {
-            let piece = piece.map_err(|error| {
-                BackendError::Refused(format!("cannot pack {folder}: {error}"))
-            })?;
+            let piece =
+                piece.map_err(|error| BackendError::Refused(format!("cannot pack {folder}: {error}")))?;
             file.write_all(&piece).await.map_err(fail)?;
         }
         file.flush().await.map_err(fail)?;
         let into = into.to_owned();
-        let unpacked = tokio::task::spawn_blocking(move || {
-            tar::Archive::new(spool.reopen()?).unpack(into)
-        });
+        let unpacked = tokio::task::spawn_blocking(move || tar::Archive::new(spool.reopen()?).unpack(into));
         unpacked.await.map_err(|error| BackendError::engine("unpacking", error))?.map_err(fail)
     }
 
@@ -280,7 +298,8 @@ impl Batched {
         self.fetch(workspace, scratch.path()).await?;
         let inner = scratch.path().join(Path::new(workspace).file_name().unwrap_or_default());
         let inner = inner.to_string_lossy().into_owned();
-        let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.replace(workspace, &inner)).collect();
+        let patterns: Vec<String> =
+            patterns.iter().map(|pattern| pattern.replace(workspace, &inner)).collect();
         let hashed = tokio::task::spawn_blocking(move || hash::hash(&inner, &patterns, follow_links)).await;
         hashed.map_err(|error| BackendError::engine("hashing files", error))?.map_err(BackendError::Refused)
     }

@@ -2,14 +2,11 @@
 //!
 //! Used by the container backend and, where an engine answers, by the host backend too.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use bollard::{
     container::LogOutput,
-    models::{HostConfigLogConfig, Mount, MountPointType, MountType},
+    models::{HostConfigLogConfig, Mount, MountType},
     query_parameters::{
         AttachContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
         RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
@@ -30,8 +27,8 @@ use super::{
 };
 use crate::{
     backend::{
-        BackendError, ExecOutcome, Exit, ImageBuild, ImageRun, JobSpec, Ladder, Notes, Output, ServiceFacts, ServiceSpec,
-        Stream, TeardownReport,
+        BackendError, ExecOutcome, Exit, ImageBuild, ImageRun, JobSpec, Ladder, Notes, Output, ServiceFacts,
+        ServiceSpec, Stream, TeardownReport,
     },
     cancel::Cancel,
 };
@@ -78,7 +75,12 @@ pub(in crate::backend) struct Beside {
 }
 
 impl Beside {
-    pub(in crate::backend) fn new(backend: DockerBackend, spec: &JobSpec, share: Share, network: String) -> Self {
+    pub(in crate::backend) fn new(
+        backend: DockerBackend,
+        spec: &JobSpec,
+        share: Share,
+        network: String,
+    ) -> Self {
         let proxies = spec
             .env
             .iter()
@@ -150,7 +152,7 @@ impl Beside {
                 for (place, other) in [(workspace, WORKSPACE), (root, GITHUB)] {
                     let point = points.iter().find(|point| point.destination.as_ref() == Some(place));
                     let Some(point) = point else { continue };
-                    let volume = matches!(point.typ, Some(MountPointType::VOLUME));
+                    let volume = point.typ.as_deref() == Some("volume");
                     let source = if volume { point.name.clone() } else { point.source.clone() };
                     let typ = Some(if volume { MountType::VOLUME } else { MountType::BIND });
                     for target in [place.as_str(), other] {
@@ -193,8 +195,7 @@ impl Beside {
         let shared = &self.backend.shared;
         let labels = labels(&self.owner.owner, self.owner.task);
         let name = name(&self.owner.job, "step");
-        let mut plan =
-            Plan::new(shared, &run.container, Role::Beside, &shared.config.options, name, labels)?;
+        let mut plan = Plan::new(shared, &run.container, Role::Beside, &shared.config.options, name, labels)?;
         for value in plan.env.values_mut() {
             *value = self.translate(value);
         }
@@ -220,7 +221,9 @@ impl Beside {
                 host.dns_options = None;
                 host.dns_search = None;
             }
-            Share::Folders { .. } if !shared.config.network.is_empty() => plan.join(&shared.config.network, None),
+            Share::Folders { .. } if !shared.config.network.is_empty() => {
+                plan.join(&shared.config.network, None)
+            }
             Share::Folders { .. } => {}
         }
         plan.body.working_dir = Some(WORKSPACE.to_owned());
@@ -240,11 +243,18 @@ impl Beside {
         for row in rows.taken() {
             output.write(Stream::Stdout, format!("{row}\n").as_bytes()).await;
         }
-        let id = created.map_err(|error| error.into_backend(&format!("creating a container of {}", plan.image)))?;
+        let id = created
+            .map_err(|error| error.into_backend(&format!("creating a container of {}", plan.image)))?;
         let ended = self.follow(&id, run.ladder, output, cancel).await;
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        if let Err(error) = engine::gone_is_fine(shared.engine.docker.remove_container(&id, Some(options)).await) {
-            tracing::warn!(container = id, error = engine::message(&error), "a step's container was not removed");
+        if let Err(error) =
+            engine::gone_is_fine(shared.engine.docker.remove_container(&id, Some(options)).await)
+        {
+            tracing::warn!(
+                container = id,
+                error = engine::message(&error),
+                "a step's container was not removed"
+            );
         }
         let exit = ended?;
         let mut files = Vec::new();
@@ -278,7 +288,9 @@ impl Beside {
                 match piece {
                     Ok(LogOutput::StdErr { message }) => output.write(Stream::Stderr, &message).await,
                     Ok(other) => output.write(Stream::Stdout, other.as_ref()).await,
-                    Err(error) => return Err(engine::failed("reading the output of the step's container")(error)),
+                    Err(error) => {
+                        return Err(engine::failed("reading the output of the step's container")(error));
+                    }
                 }
             }
             let mut waiting = std::pin::pin!(docker.wait_container(id, None::<WaitContainerOptions>));
@@ -288,12 +300,16 @@ impl Beside {
                     Ok(Exit::Code(i32::try_from(code).unwrap_or(-1)))
                 }
                 Some(Err(error)) => Err(engine::failed("waiting for the step's container")(error)),
-                None => Err(BackendError::Lost("the engine did not say how the step's container ended".to_owned())),
+                None => Err(BackendError::Lost(
+                    "the engine did not say how the step's container ended".to_owned(),
+                )),
             }
         };
         let killer = async {
             cancel.cancelled().await;
-            for (signal, pause) in [("INT", ladder.interrupt), ("TERM", ladder.terminate), ("KILL", ladder.terminate)] {
+            for (signal, pause) in
+                [("INT", ladder.interrupt), ("TERM", ladder.terminate), ("KILL", ladder.terminate)]
+            {
                 let options = KillContainerOptionsBuilder::default().signal(signal).build();
                 // It may have ended: then the wait says so.
                 let _ = docker.kill_container(id, Some(options)).await;
@@ -322,7 +338,8 @@ impl Beside {
         let docker = &self.backend.shared.engine.docker;
         let removals = self.services.drain(..).map(async |service| {
             let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            let removed = engine::gone_is_fine(docker.remove_container(&service.container, Some(options)).await);
+            let removed =
+                engine::gone_is_fine(docker.remove_container(&service.container, Some(options)).await);
             removed.map_err(|error| format!("container {}: {}", service.container, engine::message(&error)))
         });
         let removed = futures_util::future::join_all(removals).await;

@@ -1,7 +1,10 @@
 //! Images of actions that bring a Dockerfile: built by the engine's own builder from a tar stream, and kept under a tag
 //! that is made from their content.
 
-use std::{collections::{BTreeMap, HashMap}, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use bollard::{body_try_stream, query_parameters::BuildImageOptionsBuilder};
 use futures_util::StreamExt;
@@ -42,9 +45,9 @@ async fn run<O: Output>(
     output: &mut O,
 ) -> Result<(), BackendError> {
     let context: &Path = &build.context;
-    let file = tokio::fs::File::open(context)
-        .await
-        .map_err(|error| BackendError::engine(format!("reading the build context {}", context.display()), error))?;
+    let file = tokio::fs::File::open(context).await.map_err(|error| {
+        BackendError::engine(format!("reading the build context {}", context.display()), error)
+    })?;
     let body = body_try_stream(tokio_util::io::ReaderStream::with_capacity(file, 256 << 10));
     let arguments: HashMap<String, String> = proxies.clone().into_iter().collect();
     let options = BuildImageOptionsBuilder::default()
@@ -59,7 +62,8 @@ async fn run<O: Output>(
     let failed = |reason: String| {
         BackendError::Image(format!("the image of {} cannot be built: {reason}", build.dockerfile))
     };
-    let mut progress = std::pin::pin!(shared.engine.docker.build_image(options, Some(credentials), Some(body)));
+    let mut progress =
+        std::pin::pin!(shared.engine.docker.build_image(options, Some(credentials), Some(body)));
     while let Some(piece) = progress.next().await {
         let piece = piece.map_err(|error| failed(engine::message(&error)))?;
         if let Some(reason) = piece.error_detail.and_then(|detail| detail.message) {

@@ -45,14 +45,16 @@ impl Plan {
         labels: HashMap<String, String>,
     ) -> Result<Self, BackendError> {
         let config = &shared.config;
-        let mut options =
-            Options::parse(defaults, role, config.privileged).map_err(|reason| BackendError::Refused(format!("`container.options` of the configuration: {reason}")))?;
+        let mut options = Options::parse(defaults, role, config.privileged).map_err(|reason| {
+            BackendError::Refused(format!("`container.options` of the configuration: {reason}"))
+        })?;
         options.add(&spec.options, role, config.privileged).map_err(BackendError::Refused)?;
         let mut notes = std::mem::take(&mut options.notes);
         let mut mounts: Vec<Mount> = Vec::new();
         // Relative paths begin where the runner was started.
         let base = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
-        let plain = spec.volumes.iter().chain(&options.volumes).map(|text| shared.allowed.volume(text, &base));
+        let plain =
+            spec.volumes.iter().chain(&options.volumes).map(|text| shared.allowed.volume(text, &base));
         let long = options.mounts.iter().map(|text| shared.allowed.long(text, &base));
         for mount in plain.chain(long) {
             match mount.map_err(BackendError::Refused)? {
@@ -114,7 +116,8 @@ impl Plan {
     pub(super) fn join(&mut self, network: &str, alias: Option<&str>) {
         self.host().network_mode = Some(network.to_owned());
         let aliases: Vec<String> = alias.map(str::to_owned).into_iter().chain(self.aliases.clone()).collect();
-        let named = !matches!(network, "bridge" | "host" | "none" | "default") && !network.starts_with("container:");
+        let named =
+            !matches!(network, "bridge" | "host" | "none" | "default") && !network.starts_with("container:");
         if named && !aliases.is_empty() {
             let endpoint = EndpointSettings { aliases: Some(aliases), ..EndpointSettings::default() };
             let endpoints = HashMap::from([(network.to_owned(), endpoint)]);

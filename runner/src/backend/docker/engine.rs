@@ -58,7 +58,10 @@ struct Address {
 
 /// Finds the engine: `configured` (empty, `-` and `automount` mean: look), then `DOCKER_HOST`, the current context of
 /// the command line client, and the usual sockets of Docker and Podman. Then asks for its version.
-pub(super) async fn connect(configured: &str, environ: &BTreeMap<String, String>) -> Result<Engine, BackendError> {
+pub(super) async fn connect(
+    configured: &str,
+    environ: &BTreeMap<String, String>,
+) -> Result<Engine, BackendError> {
     let address = find(configured, environ)?;
     let host = address.host.clone();
     let no_answer = |reason: String| {
@@ -193,7 +196,8 @@ fn context(config: &Path, wanted: Option<&str>) -> Result<Option<Address>, Backe
         let config = read(&config.join("config.json"))?;
         Some(config.get("currentContext")?.as_str()?.to_owned())
     };
-    let Some(name) = wanted.map(str::to_owned).or_else(current).filter(|name| !matches!(name.as_str(), "" | "default"))
+    let Some(name) =
+        wanted.map(str::to_owned).or_else(current).filter(|name| !matches!(name.as_str(), "" | "default"))
     else {
         return Ok(None);
     };
@@ -238,7 +242,9 @@ pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(bollard::errors::Er
 pub(super) fn gone_is_fine(result: Result<(), bollard::errors::Error>) -> Result<(), bollard::errors::Error> {
     match result {
         Err(error) if status(&error) == Some(404) => Ok(()),
-        Err(error) if status(&error) == Some(409) && message(&error).contains("already in progress") => Ok(()),
+        Err(error) if status(&error) == Some(409) && message(&error).contains("already in progress") => {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -255,7 +261,11 @@ mod tests {
 
     #[test]
     fn the_configuration_comes_first_then_the_environment() {
-        let variables = environ(&[("DOCKER_HOST", "tcp://b:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/c")]);
+        let variables = environ(&[
+            ("DOCKER_HOST", "tcp://b:2376"),
+            ("DOCKER_TLS_VERIFY", "1"),
+            ("DOCKER_CERT_PATH", "/c"),
+        ]);
         let tls = Some(PathBuf::from("/c"));
         let found = |configured| find(configured, &variables).expect("found");
         assert_eq!(found("unix:///a.sock"), Address { host: "unix:///a.sock".into(), certificates: None });

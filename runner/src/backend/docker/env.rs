@@ -9,16 +9,15 @@ use tokio::task::JoinSet;
 use super::{Beside, Shared, batched::Batched, engine, setup};
 use crate::{
     backend::{
-        BackendError, Collected, ExecOutcome, ExecSpec, FileIn, FileOut, ImageBuild, ImageRun, JobEnv, Ladder, Layout,
-        Output, TeardownReport,
+        BackendError, Collected, ExecOutcome, ExecSpec, FileIn, FileOut, ImageBuild, ImageRun, JobEnv,
+        Ladder, Layout, Output, TeardownReport,
         link::{Link, LinkError},
     },
     cancel::Cancel,
 };
 
 /// How long background processes have at the end of a job after each signal.
-const SWEEP: Ladder =
-    Ladder { interrupt: Duration::from_millis(300), terminate: Duration::from_millis(700) };
+const SWEEP: Ladder = Ladder { interrupt: Duration::from_millis(300), terminate: Duration::from_millis(700) };
 
 /// How commands reach the container.
 #[derive(Debug)]

@@ -38,10 +38,16 @@ impl Wanted<'_> {
 }
 
 /// Pulls. Errors are sentences for the user.
-pub(super) async fn pull<N: Notes>(shared: &Shared, wanted: &Wanted<'_>, notes: &N) -> Result<(), BackendError> {
+pub(super) async fn pull<N: Notes>(
+    shared: &Shared,
+    wanted: &Wanted<'_>,
+    notes: &N,
+) -> Result<(), BackendError> {
     let image = wanted.image;
     if wanted.pull == Some(Pull::Never) {
-        return Err(BackendError::Image(format!("the image {image} is not there, and the options say --pull=never")));
+        return Err(BackendError::Image(format!(
+            "the image {image} is not there, and the options say --pull=never"
+        )));
     }
     let mut credentials = auth::for_image(image, wanted.credentials, &shared.config.environ).await;
     let mut attempt = 1;
@@ -50,7 +56,11 @@ pub(super) async fn pull<N: Notes>(shared: &Shared, wanted: &Wanted<'_>, notes: 
         let Err(error) = once(shared, wanted, credentials.clone(), notes).await else { return Ok(()) };
         let reason = engine::message(&error);
         if is_denied(&reason) && credentials.take().is_some() {
-            notes.note(&format!("The registry refuses the credentials for {image} ({reason}); trying without them.")).await;
+            notes
+                .note(&format!(
+                    "The registry refuses the credentials for {image} ({reason}); trying without them."
+                ))
+                .await;
             continue;
         }
         if attempt == TRIES || !is_temporary(&error, &reason) {
@@ -121,12 +131,21 @@ fn split(image: &str) -> (&str, &str) {
 
 fn is_denied(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
-    ["unauthorized", "denied", "authentication required", "no basic auth"].iter().any(|word| reason.contains(word))
+    ["unauthorized", "denied", "authentication required", "no basic auth"]
+        .iter()
+        .any(|word| reason.contains(word))
 }
 
 fn is_temporary(error: &Error, reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
-    let final_words = ["not found", "manifest unknown", "no such", "does not exist", "invalid reference", "no matching manifest"];
+    let final_words = [
+        "not found",
+        "manifest unknown",
+        "no such",
+        "does not exist",
+        "invalid reference",
+        "no matching manifest",
+    ];
     if is_denied(&reason) || final_words.iter().any(|word| reason.contains(word)) {
         return false;
     }
@@ -136,7 +155,10 @@ fn is_temporary(error: &Error, reason: &str) -> bool {
 /// Whether a request failed because the image is not there.
 pub(super) fn is_missing(error: &Error) -> bool {
     let reason = engine::message(error).to_ascii_lowercase();
-    engine::status(error) == Some(404) && (reason.contains("no such image") || reason.contains("image not known") || reason.contains("image"))
+    engine::status(error) == Some(404)
+        && (reason.contains("no such image")
+            || reason.contains("image not known")
+            || reason.contains("image"))
 }
 
 #[cfg(test)]
@@ -156,6 +178,8 @@ mod tests {
         let wanted = |image, pull| Wanted { image, credentials: None, platform: None, pull };
         assert!(wanted("a", None).always(true) && !wanted("a", None).always(false));
         assert!(!wanted("a@sha256:00", None).always(true));
-        assert!(!wanted("a", Some(Pull::Missing)).always(true) && wanted("a", Some(Pull::Always)).always(false));
+        assert!(
+            !wanted("a", Some(Pull::Missing)).always(true) && wanted("a", Some(Pull::Always)).always(false)
+        );
     }
 }

@@ -37,9 +37,9 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+pub(super) use beside::{Beside, Share};
 pub use engine::Engine;
 pub use env::DockerEnv;
-pub(super) use beside::{Beside, Share};
 pub(super) use env::Files;
 pub use reap::Reaped;
 

@@ -75,24 +75,69 @@ const ONLY_WINDOWS: &str = "it is for Windows containers";
 fn rule(name: &str) -> Option<(Rule, bool)> {
     use Rule::{Apply, Grant, Ignore, Refuse};
     Some(match name {
-        "add-host" | "annotation" | "blkio-weight" | "blkio-weight-device" | "cap-drop" | "cpu-period"
-        | "cpu-quota" | "cpu-shares" | "cpus" | "cpuset-cpus" | "cpuset-mems" | "device-read-bps"
-        | "device-read-iops" | "device-write-bps" | "device-write-iops" | "dns" | "dns-option" | "dns-search"
-        | "domainname" | "entrypoint" | "env" | "expose" | "group-add" | "health-cmd" | "health-interval"
-        | "health-retries" | "health-start-interval" | "health-start-period" | "health-timeout" | "hostname"
-        | "label" | "memory" | "memory-reservation" | "memory-swap" | "memory-swappiness" | "mount"
-        | "network-alias" | "pids-limit" | "platform" | "publish" | "pull" | "shm-size" | "stop-signal"
-        | "stop-timeout" | "storage-opt" | "tmpfs" | "ulimit" | "user" | "volume" => (Apply, false),
+        "add-host"
+        | "annotation"
+        | "blkio-weight"
+        | "blkio-weight-device"
+        | "cap-drop"
+        | "cpu-period"
+        | "cpu-quota"
+        | "cpu-shares"
+        | "cpus"
+        | "cpuset-cpus"
+        | "cpuset-mems"
+        | "device-read-bps"
+        | "device-read-iops"
+        | "device-write-bps"
+        | "device-write-iops"
+        | "dns"
+        | "dns-option"
+        | "dns-search"
+        | "domainname"
+        | "entrypoint"
+        | "env"
+        | "expose"
+        | "group-add"
+        | "health-cmd"
+        | "health-interval"
+        | "health-retries"
+        | "health-start-interval"
+        | "health-start-period"
+        | "health-timeout"
+        | "hostname"
+        | "label"
+        | "memory"
+        | "memory-reservation"
+        | "memory-swap"
+        | "memory-swappiness"
+        | "mount"
+        | "network-alias"
+        | "pids-limit"
+        | "platform"
+        | "publish"
+        | "pull"
+        | "shm-size"
+        | "stop-signal"
+        | "stop-timeout"
+        | "storage-opt"
+        | "tmpfs"
+        | "ulimit"
+        | "user"
+        | "volume" => (Apply, false),
         "init" | "no-healthcheck" | "publish-all" | "read-only" => (Apply, true),
         "cap-add" | "cgroup-parent" | "cgroupns" | "cpu-rt-period" | "cpu-rt-runtime" | "device"
-        | "device-cgroup-rule" | "gpus" | "ipc" | "oom-score-adj" | "pid" | "runtime" | "security-opt" | "sysctl"
-        | "userns" | "uts" | "volumes-from" => (Grant, false),
+        | "device-cgroup-rule" | "gpus" | "ipc" | "oom-score-adj" | "pid" | "runtime" | "security-opt"
+        | "sysctl" | "userns" | "uts" | "volumes-from" => (Grant, false),
         "oom-kill-disable" | "privileged" => (Grant, true),
-        "name" | "network" | "workdir" | "cidfile" | "restart" | "log-driver" | "log-opt" => (Ignore(OURS), false),
+        "name" | "network" | "workdir" | "cidfile" | "restart" | "log-driver" | "log-opt" => {
+            (Ignore(OURS), false)
+        }
         "rm" | "detach" => (Ignore(OURS), true),
         "attach" | "detach-keys" => (Ignore(NO_TERMINAL), false),
         "interactive" | "tty" | "sig-proxy" => (Ignore(NO_TERMINAL), true),
-        "quiet" | "disable-content-trust" | "help" => (Ignore("it is about the command line's own output"), true),
+        "quiet" | "disable-content-trust" | "help" => {
+            (Ignore("it is about the command line's own output"), true)
+        }
         "ip" | "ip6" | "link" | "link-local-ip" | "mac-address" => {
             (Ignore("addresses are given by the engine; services are reached by their name"), false)
         }
@@ -100,13 +145,15 @@ fn rule(name: &str) -> Option<(Rule, bool)> {
         "cpu-count" | "cpu-percent" | "io-maxbandwidth" | "io-maxiops" | "isolation" => {
             (Ignore(ONLY_WINDOWS), false)
         }
-        "env-file" | "label-file" => {
-            (Refuse("it would read a file of the runner's machine; write the values into the workflow"), false)
-        }
+        "env-file" | "label-file" => (
+            Refuse("it would read a file of the runner's machine; write the values into the workflow"),
+            false,
+        ),
         "volume-driver" => (Refuse("driver options are not checked by `container.valid_volumes`"), false),
-        "use-api-socket" => {
-            (Refuse("the engine's socket enters a job only by `container.docker_host` of the configuration"), true)
-        }
+        "use-api-socket" => (
+            Refuse("the engine's socket enters a job only by `container.docker_host` of the configuration"),
+            true,
+        ),
         _ => return None,
     })
 }
@@ -322,7 +369,8 @@ fn flags(word: &str, words: &mut impl Iterator<Item = String>) -> Result<Vec<(St
         let short: &str = letter.encode_utf8(&mut buffer);
         let name = long(short).to_owned();
         let known = rule(&name).filter(|_| name != short);
-        let (_, switch) = known.ok_or_else(|| format!("-{letter} is no option of `docker create` that this runner knows"))?;
+        let (_, switch) = known
+            .ok_or_else(|| format!("-{letter} is no option of `docker create` that this runner knows"))?;
         if switch {
             found.push((name, "true".to_owned()));
             continue;
@@ -377,7 +425,11 @@ fn device(value: &str) -> DeviceMapping {
         (Some(inside), rights) => (inside.to_owned(), rights.unwrap_or("rwm").to_owned()),
         (None, _) => (host.clone(), "rwm".to_owned()),
     };
-    DeviceMapping { path_on_host: Some(host), path_in_container: Some(inside), cgroup_permissions: Some(rights) }
+    DeviceMapping {
+        path_on_host: Some(host),
+        path_in_container: Some(inside),
+        cgroup_permissions: Some(rights),
+    }
 }
 
 fn gpus(value: &str) -> Result<DeviceRequest, String> {

@@ -22,7 +22,9 @@ pub(super) fn parse(ports: &[String]) -> Result<(Vec<String>, PortMap), String> 
         let outside = if outside.is_empty() { None } else { Some(range(outside).ok_or_else(wrong)?) };
         // A range outside for one port inside: the engine chooses.
         let (count, whole) = match outside {
-            Some((first, last)) if inside.0 == inside.1 && first != last => (1, Some(format!("{first}-{last}"))),
+            Some((first, last)) if inside.0 == inside.1 && first != last => {
+                (1, Some(format!("{first}-{last}")))
+            }
             Some((first, last)) if last - first != inside.1 - inside.0 => return Err(wrong()),
             _ => (inside.1 - inside.0 + 1, None),
         };
@@ -58,9 +60,19 @@ mod tests {
             let (exposed, map) = parse(&[text.to_owned()]).expect(text);
             let bound = exposed.iter().map(|port| {
                 let binding = &map[port].as_ref().expect("bound")[0];
-                format!("{}:{}", binding.host_ip.as_deref().unwrap_or(""), binding.host_port.as_deref().unwrap_or(""))
+                format!(
+                    "{}:{}",
+                    binding.host_ip.as_deref().unwrap_or(""),
+                    binding.host_port.as_deref().unwrap_or("")
+                )
             });
-            exposed.iter().cloned().zip(bound).map(|(port, to)| format!("{port}={to}")).collect::<Vec<_>>().join(" ")
+            exposed
+                .iter()
+                .cloned()
+                .zip(bound)
+                .map(|(port, to)| format!("{port}={to}"))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(show("80"), "80/tcp=:");
         assert_eq!(show("8080:80"), "80/tcp=:8080");

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptions,
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
 
 use super::{AGENT, DockerBackend, OWNER, TASK, engine};
@@ -54,7 +54,9 @@ impl DockerBackend {
         let labels = [format!("{OWNER}={owner}"), format!("{TASK}={task}")];
         match self.remove(&labels, |_| true).await {
             Ok(reaped) if reaped.left_over.is_empty() => {}
-            Ok(reaped) => tracing::warn!(task, left_over = ?reaped.left_over, "a job's preparation was not undone"),
+            Ok(reaped) => {
+                tracing::warn!(task, left_over = ?reaped.left_over, "a job's preparation was not undone")
+            }
             Err(error) => tracing::warn!(task, %error, "a job's preparation was not undone"),
         }
     }
@@ -67,7 +69,8 @@ impl DockerBackend {
         let docker = &self.shared.engine.docker;
         let mut reaped = Reaped::default();
         let list = ListContainersOptionsBuilder::default().all(true).filters(&by_label(labels)).build();
-        let containers = docker.list_containers(Some(list)).await.map_err(engine::failed("listing containers"))?;
+        let containers =
+            docker.list_containers(Some(list)).await.map_err(engine::failed("listing containers"))?;
         for container in containers {
             if !task_of(container.labels.as_ref()).is_some_and(&dead) {
                 continue;

@@ -105,7 +105,12 @@ pub(super) async fn ready<N: Notes>(
         match standing(&inspected) {
             Standing::Ready => {}
             Standing::Ended(code) => {
-                notes.note(&format!("Warning: the service {} has ended with {code}. What it printed:", service.id)).await;
+                notes
+                    .note(&format!(
+                        "Warning: the service {} has ended with {code}. What it printed:",
+                        service.id
+                    ))
+                    .await;
                 show(shared, service, notes).await;
             }
             Standing::Unhealthy(probe) => return Err(failed(shared, service, &probe, notes).await),
@@ -170,7 +175,9 @@ async fn wait<N: Notes>(shared: &Shared, service: &Service, notes: &N) -> Result
                 return Ok(());
             }
             Ok(Some(Ok(_))) | Err(_) => {}
-            Ok(Some(Err(_)) | None) => tokio::time::sleep_until(deadline.min(Instant::now() + LOOK / 5)).await,
+            Ok(Some(Err(_)) | None) => {
+                tokio::time::sleep_until(deadline.min(Instant::now() + LOOK / 5)).await
+            }
         }
         match standing(&look(shared, service).await?) {
             Standing::Ready => {

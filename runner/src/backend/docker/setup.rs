@@ -16,12 +16,12 @@ use bollard::{
     body_try_stream,
     exec::StartExecOptions,
     models::{
-        ContainerCreateBody, ExecConfig, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
-        NetworkCreateRequest, VolumeCreateRequest,
+        ContainerCreateBody, ExecConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+        MountVolumeOptions, NetworkCreateRequest, VolumeCreateRequest,
     },
     query_parameters::{
-        AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-        StartContainerOptions, UploadToContainerOptionsBuilder,
+        AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
     },
 };
 use futures_util::StreamExt;
@@ -29,7 +29,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::{
-    AGENT, Beside, Share, Shared, Transport, batched::Batched,
+    AGENT, Beside, Share, Shared, Transport,
+    batched::Batched,
     create::{CreateError, Plan, refused},
     engine,
     env::{DockerEnv, Way},
@@ -58,6 +59,8 @@ pub(super) const ROOT: &str = "/__w";
 const TOOLS: &str = "/opt/hostedtoolcache";
 /// How long an agent may take from the start of its container to its first answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long after the end of a container the engine may say that it runs.
+const LATE: Duration = Duration::from_secs(2);
 /// How long to wait between two calls at the agent's socket.
 const CALL: Duration = Duration::from_millis(1);
 
@@ -182,11 +185,19 @@ fn with_path(mut environ: BTreeMap<String, String>) -> BTreeMap<String, String> 
     environ
 }
 
-fn own_mounts(shared: &Shared, spec: &JobSpec, workspace: &str, labels: &HashMap<String, String>) -> Vec<Mount> {
+fn own_mounts(
+    shared: &Shared,
+    spec: &JobSpec,
+    workspace: &str,
+    labels: &HashMap<String, String>,
+) -> Vec<Mount> {
     let fresh = |target: &str| Mount {
         target: Some(target.to_owned()),
         typ: Some(MountType::VOLUME),
-        volume_options: Some(MountVolumeOptions { labels: Some(labels.clone()), ..MountVolumeOptions::default() }),
+        volume_options: Some(MountVolumeOptions {
+            labels: Some(labels.clone()),
+            ..MountVolumeOptions::default()
+        }),
         ..Mount::default()
     };
     let mut mounts = vec![fresh(ROOT)];
@@ -296,7 +307,9 @@ async fn start_job<N: Notes>(
             }
             Err(Failure::Other(for_all, reason)) => {
                 if next == Transport::Exec {
-                    let row = format!("Each command of this job goes through the engine, which is slower: {reason}.");
+                    let row = format!(
+                        "Each command of this job goes through the engine, which is slower: {reason}."
+                    );
                     notes.note(&row).await;
                 }
                 tracing::info!(?next, reason, "the agent is reached another way");
@@ -313,7 +326,8 @@ async fn start_job<N: Notes>(
 /// Removes a container that is tried again in another form.
 async fn remove(shared: &Shared, name: &str) {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-    if let Err(error) = engine::gone_is_fine(shared.engine.docker.remove_container(name, Some(options)).await) {
+    if let Err(error) = engine::gone_is_fine(shared.engine.docker.remove_container(name, Some(options)).await)
+    {
         tracing::warn!(container = name, error = engine::message(&error), "a container was not removed");
     }
 }
@@ -439,12 +453,27 @@ pub(super) async fn last_words(shared: &Shared, id: &str) -> String {
     if words.trim().is_empty() { String::new() } else { format!(": {}", words.trim().replace('\n', "; ")) }
 }
 
-/// How a container ended, for a sentence; empty while it runs.
+/// How a container ended, for a sentence; empty when it runs on. The engine may learn of the end a little later than
+/// whoever had a connection into it.
 pub(super) async fn describe_end(shared: &Shared, id: &str) -> String {
+    let mut words = String::new();
+    for _ in 0..LATE.as_millis() / 100 {
+        words = end(shared, id).await;
+        if !words.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    words
+}
+
+async fn end(shared: &Shared, id: &str) -> String {
     let inspected = shared.engine.docker.inspect_container(id, None).await;
     let state = match inspected {
         Ok(container) => container.state.unwrap_or_default(),
-        Err(error) if engine::status(&error) == Some(404) => return " (its container has been removed)".to_owned(),
+        Err(error) if engine::status(&error) == Some(404) => {
+            return " (its container has been removed)".to_owned();
+        }
         Err(error) => return format!(" (and the engine says: {})", engine::message(&error)),
     };
     if state.oom_killed == Some(true) {
@@ -453,7 +482,8 @@ pub(super) async fn describe_end(shared: &Shared, id: &str) -> String {
     if state.running == Some(true) {
         return String::new();
     }
-    let error = state.error.filter(|error| !error.is_empty()).map(|error| format!(": {error}")).unwrap_or_default();
+    let error =
+        state.error.filter(|error| !error.is_empty()).map(|error| format!(": {error}")).unwrap_or_default();
     format!(" (its container has ended with {}{error})", state.exit_code.unwrap_or(-1))
 }
 
@@ -523,13 +553,13 @@ async fn over_attach<N: Notes>(
     plan.body.cmd = Some(Vec::new());
     plan.body.open_stdin = Some(true);
     plan.body.attach_stdin = Some(true);
-    plan.host().log_config =
-        Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None });
+    plan.host().log_config = Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None });
     let mut filled = shared.filled.lock().await;
     if !*filled {
         make_volume(shared, &volume).await?;
     }
-    let id = plan.create(shared, notes).await.map_err(|error| error.into_backend("creating the job container"))?;
+    let id =
+        plan.create(shared, notes).await.map_err(|error| error.into_backend("creating the job container"))?;
     if !*filled {
         // The image is there now; the volume is filled by a container of it that never runs.
         fill(shared, &volume, &plan.image).await?;
@@ -537,7 +567,8 @@ async fn over_attach<N: Notes>(
     }
     drop(filled);
     let docker = &shared.engine.docker;
-    let attach = AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true).build();
+    let attach =
+        AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true).build();
     let attached = docker
         .attach_container(&id, Some(attach))
         .await
@@ -545,7 +576,9 @@ async fn over_attach<N: Notes>(
     let mut starting = start(shared, &id);
     match starting.join_next().await {
         Some(Ok(Err(error))) => return Err(start_failure(&error)),
-        Some(Err(error)) => return Err(Failure::Final(BackendError::engine("starting the job container", error))),
+        Some(Err(error)) => {
+            return Err(Failure::Final(BackendError::engine("starting the job container", error)));
+        }
         Some(Ok(Ok(()))) | None => {}
     }
     let link = match Link::open(Connection::Attached(attached), tracking, folders.to_vec()).await {
@@ -562,8 +595,11 @@ async fn over_attach<N: Notes>(
 /// Makes the agent's volume with its label; one that is there stays as it is.
 async fn make_volume(shared: &Shared, volume: &str) -> Result<(), Failure> {
     let labels = HashMap::from([(AGENT.to_owned(), shared.agent.hash.clone())]);
-    let request =
-        VolumeCreateRequest { name: Some(volume.to_owned()), labels: Some(labels), ..VolumeCreateRequest::default() };
+    let request = VolumeCreateRequest {
+        name: Some(volume.to_owned()),
+        labels: Some(labels),
+        ..VolumeCreateRequest::default()
+    };
     let made = shared.engine.docker.create_volume(request).await;
     made.map(drop).map_err(|error| Failure::Final(refused("making the agent's volume", &error)))
 }
@@ -607,7 +643,8 @@ async fn upload(shared: &Shared, id: &str) -> Result<(), Failure> {
     let padding = usize::try_from((512 - length % 512) % 512).unwrap_or(0) + 1024;
     let tail = bytes::Bytes::from(vec![0_u8; padding]);
     let pieces = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10);
-    let archive = futures_util::stream::iter([Ok(head)]).chain(pieces).chain(futures_util::stream::iter([Ok(tail)]));
+    let archive =
+        futures_util::stream::iter([Ok(head)]).chain(pieces).chain(futures_util::stream::iter([Ok(tail)]));
     let options = UploadToContainerOptionsBuilder::default().path("/__esteira").build();
     shared
         .engine
@@ -627,7 +664,8 @@ async fn over_exec<N: Notes>(
     plan.body.entrypoint = Some(Batched::entrypoint());
     plan.body.cmd = Some(Vec::new());
     plan.host().init = Some(true);
-    let id = plan.create(shared, notes).await.map_err(|error| error.into_backend("creating the job container"))?;
+    let id =
+        plan.create(shared, notes).await.map_err(|error| error.into_backend("creating the job container"))?;
     let mut starting = start(shared, &id);
     if let Some(Ok(Err(error))) = starting.join_next().await {
         return Err(Failure::Final(refused("starting the job container", &error)));

@@ -20,7 +20,11 @@ impl Allowed {
         let mut globs = GlobSetBuilder::new();
         for pattern in patterns {
             let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
-            globs.add(glob.map_err(|error| format!("container.valid_volumes has the pattern '{pattern}': {error}"))?);
+            globs.add(
+                glob.map_err(|error| {
+                    format!("container.valid_volumes has the pattern '{pattern}': {error}")
+                })?,
+            );
         }
         let globs = globs.build().map_err(|error| format!("container.valid_volumes: {error}"))?;
         Ok(Self { globs })
@@ -45,7 +49,9 @@ impl Allowed {
                 "ro" => read_only = true,
                 // Labels for SELinux and copy modes change nothing here that a job could see.
                 "rw" | "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated" => {}
-                _ => return Err(format!("the volume '{text}' has the mode '{word}', which is not supported")),
+                _ => {
+                    return Err(format!("the volume '{text}' has the mode '{word}', which is not supported"));
+                }
             }
         }
         Ok(self.mount(source, target, read_only, base))
@@ -63,7 +69,9 @@ impl Allowed {
                 "readonly" | "ro" => read_only = matches!(value, "true" | "1"),
                 "tmpfs-size" => size = Some(super::units::bytes(value)?),
                 "volume-nocopy" | "consistency" => {}
-                _ => return Err(format!("the mount '{text}' has the field '{name}', which is not supported")),
+                _ => {
+                    return Err(format!("the mount '{text}' has the field '{name}', which is not supported"));
+                }
             }
         }
         if !target.starts_with('/') {
@@ -176,7 +184,9 @@ mod tests {
         let data = allowed(&[&format!("{root}/data"), &format!("{root}/data/**")]);
         assert!(takes(&data, &format!("{root}/data:/x")));
         assert!(takes(&data, &format!("{root}/data/new/deep:/x")));
-        for trick in ["data/../../etc", "data/door", "data/door/../etc", "data/new/../../..", "other", "data2", ""] {
+        for trick in
+            ["data/../../etc", "data/door", "data/door/../etc", "data/new/../../..", "other", "data2", ""]
+        {
             assert!(!takes(&data, &format!("{root}/{trick}:/x")), "{trick}");
         }
         assert!(!takes(&data, "./data:/x") && !takes(&data, "~/data:/x") && !takes(&data, "../data:/x"));
@@ -189,7 +199,10 @@ mod tests {
         fs::create_dir(real.join("data")).expect("a folder");
         symlink("data", real.join("link")).expect("a link");
         let data = allowed(&[&format!("{}/data", real.display())]);
-        let mount = data.volume(&format!("{}/link:/x:ro", real.display()), Path::new("/")).expect("read").expect("allowed");
+        let mount = data
+            .volume(&format!("{}/link:/x:ro", real.display()), Path::new("/"))
+            .expect("read")
+            .expect("allowed");
         assert_eq!(mount.source, Some(real.join("data").display().to_string()));
         assert_eq!((mount.typ, mount.read_only), (Some(MountType::BIND), Some(true)));
     }

@@ -14,8 +14,8 @@ use super::{HostConfig, Scratch, inherited};
 use crate::{
     agent::DEFAULT_PATH,
     backend::{
-        BackendError, Collected, ExecOutcome, ExecSpec, FileOut, ImageBuild, ImageRun, JobEnv, JobSpec, Ladder,
-        Layout, Notes, Output, TeardownReport,
+        BackendError, Collected, ExecOutcome, ExecSpec, FileOut, ImageBuild, ImageRun, JobEnv, JobSpec,
+        Ladder, Layout, Notes, Output, TeardownReport,
         docker::{Beside, DockerBackend, Files, Share},
         link::{Connection, Link},
         tracking_id,
@@ -49,8 +49,10 @@ impl HostEnv {
             BackendError::engine(format!("making a folder in {}", config.scratch.display()), error)
         })?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let repository = spec.repository.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("repository");
-        let workspace = spec.bind_workspace.clone().unwrap_or_else(|| scratch.path.join("work").join(repository));
+        let repository =
+            spec.repository.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("repository");
+        let workspace =
+            spec.bind_workspace.clone().unwrap_or_else(|| scratch.path.join("work").join(repository));
         let temp = scratch.path.join("temp");
         let actions = scratch.path.join("actions");
         let own_home = scratch.path.join("home");
@@ -59,12 +61,15 @@ impl HostEnv {
         let mut environ = inherited(&config.environ);
         environ.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
         environ.extend(spec.env.clone());
-        let home = environ.get("HOME").filter(|home| !home.is_empty()).cloned().unwrap_or_else(|| text(&own_home));
+        let home =
+            environ.get("HOME").filter(|home| !home.is_empty()).cloned().unwrap_or_else(|| text(&own_home));
 
         let (agent, socket) = start(&config.executable, &environ, &scratch.path)?;
         let tracking = tracking_id(&spec.owner, spec.task);
-        let folders: Vec<String> =
-            [&workspace, &temp, &actions, &own_home, &tool_cache].into_iter().map(|path| text(path)).collect();
+        let folders: Vec<String> = [&workspace, &temp, &actions, &own_home, &tool_cache]
+            .into_iter()
+            .map(|path| text(path))
+            .collect();
         let link = Link::open(Connection::Socket(socket), &tracking, folders).await?;
         if let Some(folder) = link.hello().unwritable.first() {
             return Err(BackendError::Lost(format!("{folder} cannot be written to by this runner's user")));
@@ -102,10 +107,7 @@ impl HostEnv {
 const NO_ENGINE: &str = "no container engine answers on this machine";
 
 fn beside(engine: &DockerBackend, spec: &JobSpec, layout: &Layout, scratch: &Path) -> Beside {
-    let share = Share::Folders {
-        workspace: PathBuf::from(&layout.workspace),
-        root: scratch.to_owned(),
-    };
+    let share = Share::Folders { workspace: PathBuf::from(&layout.workspace), root: scratch.to_owned() };
     Beside::new(engine.clone(), spec, share, String::new())
 }
 
@@ -192,7 +194,9 @@ impl JobEnv for HostEnv {
             match self.link.sweep(SWEEP).await {
                 Ok((ended, lost)) => {
                     report.ended = ended;
-                    report.left_over.extend(lost.into_iter().map(|name| format!("process {name} survived KILL")));
+                    report
+                        .left_over
+                        .extend(lost.into_iter().map(|name| format!("process {name} survived KILL")));
                 }
                 Err(error) => report.left_over.push(format!("processes of the job: {error}")),
             }

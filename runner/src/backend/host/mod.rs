@@ -93,9 +93,9 @@ fn inherited(environ: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     environ
         .iter()
         .filter(|(name, _)| {
-            INHERITED.iter().any(|allowed| {
-                *name == allowed || (allowed.ends_with('_') && name.starts_with(allowed))
-            })
+            INHERITED
+                .iter()
+                .any(|allowed| *name == allowed || (allowed.ends_with('_') && name.starts_with(allowed)))
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
@@ -142,7 +142,9 @@ fn remove_tree(path: &Path) -> std::io::Result<()> {
             let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
             let inner = fs::read_dir(&folder).into_iter().flatten().flatten();
             folders.extend(
-                inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+                inner
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .map(|entry| entry.path()),
             );
         }
         remove()

@@ -1,0 +1,480 @@
+//! The container backend on a real engine. Without one these tests say so and pass, unless `CI=true`.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use esteira::{
+    backend::{
+        Backend, BackendError, ContainerSpec, ExecSpec, Exit, FileIn, ImageBuild, ImageRun, JobEnv, JobSpec,
+        Ladder, ServiceSpec,
+        docker::{DockerBackend, DockerConfig, DockerEnv, Transport},
+    },
+    cancel::{Cancel, CancelCause},
+};
+
+use super::{ESTEIRA, Kept, Rows, ask, content, contract, job, print, run, script};
+
+/// An image with a shell that the machine has; named by `ESTEIRA_TEST_IMAGE`.
+fn image() -> String {
+    std::env::var("ESTEIRA_TEST_IMAGE").unwrap_or_else(|_| "node:24-bookworm-slim".to_owned())
+}
+
+fn config(state: &tempfile::TempDir) -> DockerConfig {
+    DockerConfig {
+        docker_host: "-".to_owned(),
+        environ: std::env::vars().collect(),
+        state: state.path().to_owned(),
+        executable: ESTEIRA.into(),
+        network: String::new(),
+        enable_ipv4: None,
+        enable_ipv6: None,
+        privileged: false,
+        options: String::new(),
+        workdir_parent: "/workspace".to_owned(),
+        valid_volumes: Vec::new(),
+        force_pull: false,
+        service_ready_timeout: Some(Duration::from_secs(60)),
+        tool_cache: None,
+        transport: Transport::Auto,
+    }
+}
+
+/// A backend of this test's own; `None` without an engine.
+pub(crate) async fn backend(
+    change: impl FnOnce(&mut DockerConfig),
+) -> Option<(DockerBackend, tempfile::TempDir)> {
+    let state = tempfile::tempdir().expect("a folder");
+    let mut config = config(&state);
+    change(&mut config);
+    match DockerBackend::connect(config).await {
+        Ok(backend) => match backend.has_image(&image()).await {
+            Ok(true) => Some((backend, state)),
+            other => skip(&format!("the image {} is not there ({other:?})", image())),
+        },
+        Err(error) => skip(&error.to_string()),
+    }
+}
+
+fn skip<T>(reason: &str) -> Option<T> {
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "with CI=true these tests need an engine: {reason}"
+    );
+    eprintln!("SKIPPED: no test of containers: {reason}");
+    None
+}
+
+/// A number that no other test of this process has.
+fn task() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(1);
+    i64::from(std::process::id()) * 1000 + NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(crate) const OWNER: &str = "esteira-tests";
+
+fn spec(container: ContainerSpec) -> JobSpec {
+    let container = ContainerSpec { image: image(), ..container };
+    JobSpec { container: Some(container), ..job(OWNER, task()) }
+}
+
+fn options(options: &str) -> ContainerSpec {
+    ContainerSpec { options: options.to_owned(), ..ContainerSpec::default() }
+}
+
+async fn prepare(backend: &DockerBackend, spec: JobSpec) -> Result<DockerEnv, BackendError> {
+    backend.prepare(spec, &Rows::default(), &Cancel::new()).await
+}
+
+async fn finish(backend: &DockerBackend, env: DockerEnv) {
+    let report = env.teardown(Duration::from_secs(60)).await;
+    assert_eq!(report.left_over, Vec::<String>::new());
+    let _ = backend;
+}
+
+/// Nothing of this task is left in the engine.
+async fn nothing_left(backend: &DockerBackend, task: i64) {
+    let reaped = backend.reap(OWNER, |other| other != task).await.expect("the engine answers");
+    assert_eq!(reaped.removed, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn keeps_the_contract_over_a_socket() {
+    let Some((backend, _state)) = backend(|config| config.transport = Transport::Socket).await else {
+        return;
+    };
+    let spec = spec(ContainerSpec::default());
+    let task = spec.task;
+    let env = prepare(&backend, spec).await.expect("a place");
+    contract::keeps(&env).await;
+    finish(&backend, env).await;
+    nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_over_attach() {
+    let Some((backend, _state)) = backend(|config| config.transport = Transport::Attach).await else {
+        return;
+    };
+    let spec = spec(ContainerSpec::default());
+    let task = spec.task;
+    let env = prepare(&backend, spec).await.expect("a place");
+    contract::keeps(&env).await;
+    finish(&backend, env).await;
+    nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn works_without_an_agent() {
+    let Some((backend, _state)) = backend(|config| config.transport = Transport::Exec).await else { return };
+    let spec = spec(ContainerSpec::default());
+    let task = spec.task;
+    let env = prepare(&backend, spec).await.expect("a place");
+    contract::keeps_without_agent(&env).await;
+    finish(&backend, env).await;
+    nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn a_user_who_is_not_root_owns_the_jobs_folders() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    for transport in [Transport::Socket, Transport::Attach, Transport::Exec] {
+        let Some((backend, _state)) = self::backend(|config| config.transport = transport).await else {
+            return;
+        };
+        let env = prepare(&backend, spec(options("--user 1234:1234"))).await.expect("a place");
+        let layout = env.layout();
+        let text = format!(
+            "id -u; touch file {}/x {}/y {}/z && echo all",
+            layout.temp, layout.actions, layout.tool_cache
+        );
+        assert_eq!(print(&env, &text).await, "1234\nall\n", "{transport:?}");
+        finish(&backend, env).await;
+    }
+    drop(backend);
+}
+
+#[tokio::test]
+async fn a_read_only_root_and_limits_are_no_obstacle() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let options =
+        options("--read-only --memory 256m --cpus 1 --cap-drop ALL --hostname box --init -e FROM_OPTIONS=1");
+    let env = prepare(&backend, spec(options)).await.expect("a place");
+    let layout = env.layout();
+    let text = format!(
+        "touch /x 2>/dev/null || echo closed; touch file {}/x && hostname; echo $FROM_OPTIONS",
+        layout.tool_cache
+    );
+    assert_eq!(print(&env, &text).await, "closed\nbox\n1\n");
+    finish(&backend, env).await;
+}
+
+#[tokio::test]
+async fn what_the_configuration_does_not_grant_is_refused_or_left_out() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    for text in ["--privileged", "--pid=host", "--no-such-flag"] {
+        let spec = spec(options(text));
+        let task = spec.task;
+        let error = prepare(&backend, spec).await.expect_err(text);
+        assert!(
+            matches!(&error, BackendError::Refused(reason) if reason.contains(text.trim_end_matches("=host"))),
+            "{error}"
+        );
+        nothing_left(&backend, task).await;
+    }
+    let volumes = vec!["/etc:/stolen".to_owned(), "/tmp/../etc:/stolen2".to_owned()];
+    let rows = Rows::default();
+    let container = ContainerSpec {
+        volumes,
+        options: "--name x -v /etc:/stolen3".to_owned(),
+        ..ContainerSpec::default()
+    };
+    let env = backend.prepare(spec(container), &rows, &Cancel::new()).await.expect("a place");
+    assert_eq!(
+        print(&env, "ls -d /stolen* 2>/dev/null; ls /var/run/docker.sock 2>/dev/null; true").await,
+        ""
+    );
+    let text = rows.text();
+    assert_eq!(text.matches("valid_volumes").count(), 3, "{text}");
+    assert!(text.contains("--name is ignored"), "{text}");
+    finish(&backend, env).await;
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_there_is_an_error_with_its_name() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let mut spec = spec(ContainerSpec::default());
+    spec.container =
+        Some(ContainerSpec { image: "localhost:1/no/such:image".into(), ..ContainerSpec::default() });
+    let task = spec.task;
+    let error = prepare(&backend, spec).await.expect_err("not there");
+    assert!(
+        matches!(&error, BackendError::Image(reason) if reason.contains("localhost:1/no/such:image")),
+        "{error}"
+    );
+    nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn a_container_that_dies_is_named_as_the_reason() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let env = prepare(&backend, spec(ContainerSpec::default())).await.expect("a place");
+    let engine = bollard::Docker::connect_with_defaults().expect("a client");
+    let id = env.layout().container_id.clone();
+    let killer = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        engine.kill_container(&id, None).await
+    };
+    let mut kept = Kept::default();
+    let cancel = Cancel::new();
+    let step = env.exec(script(&env, "echo on; sleep 60"), &mut kept, &cancel);
+    let (ended, killed) = tokio::join!(step, killer);
+    killed.ok();
+    let error = ended.expect_err("lost");
+    assert!(
+        matches!(&error, BackendError::Lost(reason) if reason.contains("its container has ended with 137")),
+        "{error}"
+    );
+    assert_eq!(kept.out(), "on\n");
+    finish(&backend, env).await;
+}
+
+#[tokio::test]
+async fn a_cancel_while_preparing_leaves_nothing() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    for milliseconds in [0, 5, 20, 60, 150] {
+        let spec = spec(ContainerSpec::default());
+        let task = spec.task;
+        let cancel = Cancel::new();
+        let trigger = async {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            cancel.cancel(CancelCause::Server);
+        };
+        let rows = Rows::default();
+        match tokio::join!(backend.prepare(spec, &rows, &cancel), trigger).0 {
+            Ok(env) => finish(&backend, env).await,
+            Err(error) => assert!(matches!(error, BackendError::Cancelled), "{error}"),
+        }
+        nothing_left(&backend, task).await;
+    }
+}
+
+fn service(id: &str, options: &str, command: &str) -> ServiceSpec {
+    let container = ContainerSpec {
+        image: image(),
+        options: options.to_owned(),
+        ports: vec!["80".into()],
+        ..ContainerSpec::default()
+    };
+    let command = ["sh", "-c", command].map(str::to_owned).to_vec();
+    ServiceSpec { id: id.to_owned(), container, command, entrypoint: Vec::new() }
+}
+
+#[tokio::test]
+async fn services_are_waited_for_and_reached_by_name() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let healthy = "--health-cmd 'test -f /ready' --health-interval 200ms";
+    let services = vec![
+        service("slow", healthy, "sleep 0.5; touch /ready; sleep 600"),
+        service("plain", "", "sleep 600"),
+    ];
+    let spec = JobSpec { services, ..spec(ContainerSpec::default()) };
+    let task = spec.task;
+    let rows = Rows::default();
+    let env = backend.prepare(spec, &rows, &Cancel::new()).await.expect("a place");
+    assert!(rows.text().contains("The service slow is healthy"), "{}", rows.text());
+    let facts = &env.layout().services;
+    assert_eq!(facts.keys().collect::<Vec<_>>(), ["plain", "slow"]);
+    assert!(facts["slow"].ports["80"].parse::<u16>().is_ok(), "{facts:?}");
+    assert_eq!(facts["slow"].network, env.layout().network);
+    print(&env, "getent hosts slow && getent hosts plain").await;
+    finish(&backend, env).await;
+    nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn a_service_that_fails_shows_what_it_printed() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let options = "--health-cmd 'echo probe says no; false' --health-interval 100ms --health-retries 1";
+    let services = vec![service("broken", options, "echo last words; sleep 600")];
+    let spec = JobSpec { services, ..spec(ContainerSpec::default()) };
+    let task = spec.task;
+    let rows = Rows::default();
+    let error = backend.prepare(spec, &rows, &Cancel::new()).await.expect_err("unhealthy");
+    assert_eq!(error.to_string(), "the service broken is not healthy: probe says no");
+    assert!(rows.text().contains("last words"), "{}", rows.text());
+    nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn an_action_in_a_container_shares_the_jobs_places_and_network() {
+    for transport in [Transport::Socket, Transport::Exec] {
+        let Some((backend, _state)) = backend(|config| config.transport = transport).await else { return };
+        let env = prepare(&backend, spec(ContainerSpec::default())).await.expect("a place");
+        let layout = env.layout().clone();
+        print(&env, "echo from the job > shared").await;
+        let output = format!("{}/output", layout.temp);
+        let text = "pwd; cat shared; echo $OUT; echo answer > $OUT; cat /github/runner_temp/given; hostname > name; exit 4";
+        let container = ContainerSpec {
+            image: image(),
+            env: BTreeMap::from([("OUT".to_owned(), output.clone())]),
+            ..ContainerSpec::default()
+        };
+        let run = ImageRun {
+            container,
+            entrypoint: vec!["sh".into(), "-c".into()],
+            args: Some(vec![text.into()]),
+            files: vec![FileIn {
+                path: format!("{}/given", layout.temp),
+                mode: 0o644,
+                bytes: "given\n".into(),
+            }],
+            collect: vec![ask(&output, 100)],
+            ladder: Ladder::default(),
+        };
+        let mut kept = Kept::default();
+        let outcome = env.run_image(run.clone(), &mut kept, &Cancel::new()).await.expect("it ran");
+        assert_eq!(outcome.exit, Exit::Code(4), "{transport:?} {} {}", kept.out(), kept.err());
+        assert_eq!(kept.out(), "/github/workspace\nfrom the job\n/github/runner_temp/output\ngiven\n");
+        assert_eq!(outcome.files, [content("answer\n")]);
+        // One network: the name is the job's own.
+        assert_eq!(print(&env, "[ \"$(cat name)\" = \"$(hostname)\" ] && echo same").await, "same\n");
+
+        let missing = ImageRun { entrypoint: vec!["/no/such".into()], args: None, ..run };
+        let outcome = env.run_image(missing, &mut kept, &Cancel::new()).await.expect("an end");
+        assert!(
+            matches!(&outcome.exit, Exit::NotStarted(reason) if reason.contains("/no/such")),
+            "{outcome:?}"
+        );
+        finish(&backend, env).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_action_in_a_container_ends() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let env = prepare(&backend, spec(ContainerSpec::default())).await.expect("a place");
+    let ladder = Ladder { interrupt: Duration::from_secs(20), terminate: Duration::from_secs(20) };
+    let run = ImageRun {
+        container: ContainerSpec { image: image(), ..ContainerSpec::default() },
+        entrypoint: vec!["sh".into(), "-c".into()],
+        args: Some(vec!["trap 'echo bye; exit 7' INT; while :; do sleep 0.1; done".into()]),
+        files: Vec::new(),
+        collect: Vec::new(),
+        ladder,
+    };
+    let cancel = Cancel::new();
+    let trigger = async {
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        cancel.cancel(CancelCause::StepTimeout);
+    };
+    let mut kept = Kept::default();
+    let (outcome, ()) = tokio::join!(env.run_image(run, &mut kept, &cancel), trigger);
+    assert_eq!((outcome.expect("an end").exit, kept.out()), (Exit::Code(7), "bye\n"));
+    finish(&backend, env).await;
+}
+
+#[tokio::test]
+async fn an_image_is_built_once_for_its_content() {
+    let Some((backend, state)) = backend(|_| {}).await else { return };
+    let env = prepare(&backend, spec(ContainerSpec::default())).await.expect("a place");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(
+        folder.path().join("Dockerfile"),
+        format!("FROM {}\nCOPY word /word\nENTRYPOINT [\"cat\", \"/word\"]\n", image()),
+    )
+    .expect("a file");
+    std::fs::write(folder.path().join("word"), "built\n").expect("a file");
+    let context = state.path().join("context.tar");
+    let mut builder = tar::Builder::new(std::fs::File::create(&context).expect("a file"));
+    builder.append_dir_all("", folder.path()).expect("packed");
+    builder.into_inner().expect("finished");
+    let tag = format!("esteira-test-{}:1", uuid_of(&state));
+    let build = ImageBuild { context, dockerfile: "Dockerfile".into(), tag: tag.clone(), force: false };
+    let mut first = Kept::default();
+    env.build_image(build.clone(), &mut first, &Cancel::new()).await.expect("built");
+    assert!(first.out().contains("Successfully tagged"), "{}", first.out());
+    let mut second = Kept::default();
+    env.build_image(build.clone(), &mut second, &Cancel::new()).await.expect("there");
+    assert_eq!(second.out(), "");
+    let run = ImageRun {
+        container: ContainerSpec { image: tag.clone(), ..ContainerSpec::default() },
+        entrypoint: Vec::new(),
+        args: None,
+        files: Vec::new(),
+        collect: Vec::new(),
+        ladder: Ladder::default(),
+    };
+    let mut kept = Kept::default();
+    let outcome = env.run_image(run, &mut kept, &Cancel::new()).await.expect("it ran");
+    assert_eq!((outcome.exit, kept.out()), (Exit::Code(0), "built\n"));
+    let broken = ImageBuild { dockerfile: "None".into(), tag: format!("{tag}x"), ..build };
+    let error = env.build_image(broken, &mut kept, &Cancel::new()).await.expect_err("no Dockerfile");
+    assert!(matches!(error, BackendError::Image(_)), "{error}");
+    finish(&backend, env).await;
+    let engine = bollard::Docker::connect_with_defaults().expect("a client");
+    engine
+        .remove_image(&tag, None::<bollard::query_parameters::RemoveImageOptions>, None)
+        .await
+        .expect("removed");
+}
+
+fn uuid_of(state: &tempfile::TempDir) -> String {
+    state
+        .path()
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .to_ascii_lowercase()
+        .replace(|char: char| !char.is_ascii_alphanumeric(), "")
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_is_found_by_its_owner_alone() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let services = vec![service("beside", "", "sleep 600")];
+    let lost = JobSpec { services, owner: "esteira-tests-lost".to_owned(), ..spec(ContainerSpec::default()) };
+    let other = spec(ContainerSpec::default());
+    let env = prepare(&backend, lost).await.expect("a place");
+    let kept = prepare(&backend, other).await.expect("a place");
+    std::mem::forget(env);
+    let reaped = backend.reap("esteira-tests-lost", |_| true).await.expect("the engine answers");
+    assert_eq!(reaped.removed, Vec::<String>::new());
+    let reaped = backend.reap("esteira-tests-lost", |_| false).await.expect("the engine answers");
+    assert_eq!(reaped.left_over, Vec::<String>::new());
+    let count = |kind: &str| reaped.removed.iter().filter(|what| what.starts_with(kind)).count();
+    assert_eq!((count("container"), count("network")), (2, 1), "{:?}", reaped.removed);
+    assert_eq!(print(&kept, "echo alive").await, "alive\n");
+    finish(&backend, kept).await;
+}
+
+#[tokio::test]
+async fn an_agent_without_its_runner_ends_the_container() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let spec = JobSpec { owner: "esteira-tests-alone".to_owned(), ..spec(ContainerSpec::default()) };
+    let env = prepare(&backend, spec).await.expect("a place");
+    let id = env.layout().container_id.clone();
+    print(&env, "sleep 600 >/dev/null 2>&1 &").await;
+    drop(env);
+    let engine = bollard::Docker::connect_with_defaults().expect("a client");
+    let mut waiting =
+        std::pin::pin!(engine.wait_container(&id, None::<bollard::query_parameters::WaitContainerOptions>));
+    let ended =
+        tokio::time::timeout(Duration::from_secs(60), futures_util::StreamExt::next(&mut waiting)).await;
+    assert!(ended.is_ok(), "the container ends by itself");
+    backend.reap("esteira-tests-alone", |_| false).await.expect("the engine answers");
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_in_the_image_is_named() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let env = prepare(&backend, spec(ContainerSpec::default())).await.expect("a place");
+    let argv = vec!["pwsh".to_owned()];
+    let (outcome, _) = run(&env, ExecSpec { argv, ..script(&env, "") }).await;
+    assert!(
+        matches!(&outcome.exit, Exit::NotStarted(reason) if reason.starts_with("pwsh: not found in PATH"))
+    );
+    finish(&backend, env).await;
+}
