@@ -305,8 +305,13 @@ fn backends(scratch: &Path) -> Result<Backends<HostBackend, HostBackend>, Refuse
     let environ = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let host =
-        HostBackend::new(HostConfig { executable, scratch: scratch.join("jobs"), tool_cache: None, environ });
+    let host = HostBackend::new(HostConfig {
+        executable,
+        scratch: scratch.join("jobs"),
+        tool_cache: None,
+        environ,
+        engine: None,
+    });
     Ok(Backends { host, docker: Err("There is no container engine here.".to_owned()) })
 }
 
