@@ -16,7 +16,7 @@ use crate::source::{SourceFile, Span};
 pub struct Limits {
     /// Most bytes of source.
     pub bytes: usize,
-    /// Deepest nesting of sequences and mappings.
+    /// Deepest nesting of sequences and mappings; GitHub reads 50 levels.
     pub depth: usize,
     /// Most nodes, counting what aliases expand to.
     pub nodes: usize,
@@ -24,7 +24,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 4 * 1024 * 1024, depth: 100, nodes: 200_000 }
+        Self { bytes: 4 * 1024 * 1024, depth: 50, nodes: 200_000 }
     }
 }
 
