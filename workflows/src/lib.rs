@@ -48,8 +48,8 @@ pub use lint::{FileKind, LintOptions, lint};
 pub use model::{
     Action, ActionInput, ActionOutput, CallOutput, CallSecret, Concurrency, Container, Credentials,
     Environment, Filter, Input, InputKind, Job, Mode, Parsed, Permissions, RunDefaults, Runs, RunsOn,
-    Schedule, Service, Step, StepKind, Strategy, Trigger, Triggers, Workflow, WorkflowCall, WorkflowSecrets,
-    parse_action, parse_action_with, parse_payload, parse_workflow, parse_workflow_with,
+    Schedule, Service, Snapshot, Step, StepKind, Strategy, Trigger, Triggers, Workflow, WorkflowCall,
+    WorkflowSecrets, parse_action, parse_action_with, parse_payload, parse_workflow, parse_workflow_with,
 };
 pub use render::{Colour, render, render_line};
 pub use source::{Position, SourceFile, Span, Spanned};

@@ -300,7 +300,7 @@ pub(super) fn check_reference(checker: &mut Checker<'_>, uses: &Template) {
         Some((path, reference)) => (path, Some(reference)),
         None => (text, None),
     };
-    if path.contains(['$', ':', ' ', '\\']) || path.starts_with("..") {
+    if path.contains(['$', ':', '\\']) || path.starts_with("..") {
         let message = format!("{expected}, found '{text}'");
         return checker.error(Code::Uses, span, message);
     }

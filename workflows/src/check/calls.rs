@@ -35,7 +35,7 @@ pub(super) fn check(
         checker.map(Some(map), Place::CallSecrets, known);
     }
     if call.uses.contains("${{") {
-        return checker.error(Code::Uses, call.uses.span, "'uses' of a job takes no expressions");
+        return checker.warn(Code::Uses, call.uses.span, "'uses' of a job takes no expressions");
     }
     let reference = match WorkflowReference::parse(&call.uses) {
         Ok(reference) => reference,

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::infer::ContextTypes;
+use super::infer::{ContextTypes, Infer};
+use super::place::Place;
 use super::types::{ObjectType, Type};
 use crate::context::Context;
-use crate::expr::{TemplateMap, TemplateNode, Value};
+use crate::expr::{Template, TemplateMap, TemplateNode, Value};
 use crate::model::{Input, InputKind, Job, Step, Workflow};
 
 static GITHUB: LazyLock<Type> = LazyLock::new(|| {
@@ -38,7 +39,6 @@ static GITHUB: LazyLock<Type> = LazyLock::new(|| {
         "repository_owner",
         "repository_owner_id",
         "repositoryUrl",
-        "retention_days",
         "run_attempt",
         "run_id",
         "run_number",
@@ -61,6 +61,7 @@ static GITHUB: LazyLock<Type> = LazyLock::new(|| {
     .map(|name| (Arc::from(name), Type::String))
     .collect();
     properties.push((Arc::from("ref_protected"), Type::Bool));
+    properties.push((Arc::from("retention_days"), Type::Number));
     properties.push((Arc::from("event"), Type::map_of(Type::Any)));
     Type::closed(properties)
 });
@@ -101,6 +102,7 @@ static STRING_MAP: LazyLock<Type> = LazyLock::new(|| Type::map_of(Type::String))
 /// Types at one place of a workflow; what is not set is unknown.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
+    pub(crate) github: Type,
     pub(crate) inputs: Type,
     pub(crate) secrets: Type,
     pub(crate) matrix: Type,
@@ -128,7 +130,7 @@ impl Known {
         };
         // A called workflow that declares its secrets has these; inherited ones cannot be known.
         let secrets = match triggers[0] {
-            Some(call) if workflow.on.events.len() == 1 && !call.secrets.is_empty() => {
+            Some(call) if workflow.on.events.len() == 1 && call.declares_secrets => {
                 let mut names: Vec<(Arc<str>, Type)> = call
                     .secrets
                     .iter()
@@ -142,6 +144,7 @@ impl Known {
             _ => STRING_MAP.clone(),
         };
         Self {
+            github: github_type(workflow),
             inputs,
             secrets,
             matrix: Type::closed(Vec::new()),
@@ -153,7 +156,6 @@ impl Known {
 
     /// Adds what is the job's own; `outputs_of` knows the outputs of other jobs.
     pub(crate) fn enter_job(&mut self, workflow: &Workflow, job: &Job, outputs_of: &dyn Fn(&Job) -> Type) {
-        self.matrix = matrix_type(job);
         let needs = job.needs.iter().filter_map(|need| {
             let needed = workflow.job(need)?;
             let result = Type::closed(vec![
@@ -163,7 +165,14 @@ impl Known {
             Some((Arc::from(needed.id.value.as_str()), result))
         });
         self.needs = Type::closed(needs.collect());
+        self.matrix = self.matrix_type(job);
         self.steps = Type::closed(Vec::new());
+    }
+
+    fn type_of_expression(&self, template: &Template) -> Type {
+        let [(expression, _)] = template.expressions().collect::<Vec<_>>()[..] else { return Type::String };
+        let root = expression.root().filter(|_| template.is_expression());
+        root.map_or(Type::String, |root| Infer::new(Place::JobStrategy, self).infer(root))
     }
 
     /// Makes a step known to those after it.
@@ -183,7 +192,7 @@ impl Known {
 impl ContextTypes for Known {
     fn context(&self, context: Context) -> Type {
         match context {
-            Context::Github => GITHUB.clone(),
+            Context::Github => self.github.clone(),
             Context::Env | Context::Vars => STRING_MAP.clone(),
             Context::Job => JOB.clone(),
             Context::Jobs => self.jobs.clone(),
@@ -196,6 +205,31 @@ impl ContextTypes for Known {
             Context::Inputs => self.inputs.clone(),
         }
     }
+}
+
+/// With `workflow_dispatch` alone the event's inputs are known; they are all text there.
+fn github_type(workflow: &Workflow) -> Type {
+    let [trigger] = workflow.on.events.as_slice() else { return GITHUB.clone() };
+    if trigger.name.value != "workflow_dispatch" {
+        return GITHUB.clone();
+    }
+    let names: Vec<&str> = trigger.inputs.iter().map(|input| input.name.value.as_str()).collect();
+    let event = ObjectType {
+        properties: vec![(Arc::from("inputs"), Type::strings(&names))],
+        others: Some(Type::Any),
+    };
+    let mut github = GITHUB.clone();
+    if let Type::Object(object) = &mut github {
+        let properties = &mut Arc::make_mut(object).properties;
+        properties.retain(|(name, _)| &**name != "event");
+        properties.push((Arc::from("event"), Type::Object(Arc::new(event))));
+    }
+    github
+}
+
+/// The `github` context of an action, of whose event nothing is known.
+pub(crate) fn any_github() -> Type {
+    GITHUB.clone()
 }
 
 fn type_of_input(input: &Input) -> Type {
@@ -224,76 +258,87 @@ pub(crate) fn any_outputs() -> Type {
     STRING_MAP.clone()
 }
 
-/// Axes and what `include` adds; unknown as soon as an expression has a say in the keys.
-fn matrix_type(job: &Job) -> Type {
-    let Some(strategy) = &job.strategy else { return Type::closed(Vec::new()) };
-    let map = match &strategy.matrix {
-        Some(TemplateNode::Mapping(map)) => map,
-        None if strategy.whole.is_none() => return Type::closed(Vec::new()),
-        _ => return Type::Any,
-    };
-    let mut object = ObjectType::default();
-    for (key, node) in map.entries() {
-        if key.has_expression() {
-            return Type::Any;
-        }
-        match key.raw() {
-            "exclude" => {}
-            "include" => match node {
-                TemplateNode::Sequence(items, _) => {
-                    for item in items {
-                        let TemplateNode::Mapping(extra) = item else { return Type::Any };
-                        for (key, value) in extra.entries() {
-                            if key.has_expression() {
-                                return Type::Any;
+impl Known {
+    /// Axes and what `include` adds; unknown as soon as an expression has a say in the keys.
+    fn matrix_type(&self, job: &Job) -> Type {
+        let Some(strategy) = &job.strategy else { return Type::closed(Vec::new()) };
+        let map = match &strategy.matrix {
+            Some(TemplateNode::Mapping(map)) => map,
+            None if strategy.whole.is_none() => return Type::closed(Vec::new()),
+            _ => return Type::Any,
+        };
+        let mut object = ObjectType::default();
+        for (key, node) in map.entries() {
+            if key.has_expression() {
+                return Type::Any;
+            }
+            match key.raw() {
+                "exclude" => {}
+                "include" => match node {
+                    TemplateNode::Sequence(items, _) => {
+                        for item in items {
+                            let TemplateNode::Mapping(extra) = item else { return Type::Any };
+                            for (key, value) in extra.entries() {
+                                if key.has_expression() {
+                                    return Type::Any;
+                                }
+                                add_property(&mut object, key.raw(), self.node_type(value));
                             }
-                            add_property(&mut object, key.raw(), node_type(value));
                         }
                     }
+                    _ => return Type::Any,
+                },
+                name => {
+                    let kind = match node {
+                        TemplateNode::Sequence(items, _) => {
+                            Type::union(items.iter().map(|item| self.item_type(item)))
+                        }
+                        _ => Type::Any,
+                    };
+                    add_property(&mut object, name, kind);
                 }
-                _ => return Type::Any,
+            }
+        }
+        Type::Object(Arc::new(object))
+    }
+
+    /// The type of an item of an axis; an expression may be spliced in.
+    fn item_type(&self, node: &TemplateNode) -> Type {
+        match (self.node_type(node), node) {
+            (Type::Array(items), TemplateNode::Scalar(_)) => (*items).clone(),
+            (kind, _) => kind,
+        }
+    }
+
+    fn node_type(&self, node: &TemplateNode) -> Type {
+        match node {
+            TemplateNode::Scalar(template) => match template.as_literal() {
+                // An empty value may be anything in another combination.
+                Some(Value::Null) => Type::Any,
+                Some(value) => Type::of_value(value),
+                None => self.type_of_expression(template),
             },
-            name => {
-                let kind = match node {
-                    TemplateNode::Sequence(items, _) => Type::union(items.iter().map(item_type)),
-                    _ => Type::Any,
-                };
-                add_property(&mut object, name, kind);
+            TemplateNode::Sequence(items, _) => {
+                Type::array(Type::union(items.iter().map(|item| self.node_type(item))))
+            }
+            TemplateNode::Mapping(map) => {
+                if map.whole().is_some() || map.entries().iter().any(|(key, _)| key.has_expression()) {
+                    return Type::Any;
+                }
+                Type::closed(
+                    map.entries()
+                        .iter()
+                        .map(|(key, value)| (Arc::from(key.raw()), self.node_type(value)))
+                        .collect(),
+                )
             }
         }
     }
-    Type::Object(Arc::new(object))
 }
 
 fn add_property(object: &mut ObjectType, name: &str, kind: Type) {
     match object.properties.iter_mut().find(|(own, _)| own.eq_ignore_ascii_case(name)) {
         Some((_, own)) => *own = own.clone().merge(kind),
         None => object.properties.push((Arc::from(name), kind)),
-    }
-}
-
-/// The type of an item of an axis; an expression may be spliced in.
-fn item_type(node: &TemplateNode) -> Type {
-    node_type(node)
-}
-
-fn node_type(node: &TemplateNode) -> Type {
-    match node {
-        TemplateNode::Scalar(template) => match template.as_literal() {
-            // An empty value may be anything in another combination.
-            Some(Value::Null) => Type::Any,
-            Some(value) => Type::of_value(value),
-            None if template.is_expression() => Type::Any,
-            None => Type::String,
-        },
-        TemplateNode::Sequence(items, _) => Type::array(Type::union(items.iter().map(node_type))),
-        TemplateNode::Mapping(map) => {
-            if map.whole().is_some() || map.entries().iter().any(|(key, _)| key.has_expression()) {
-                return Type::Any;
-            }
-            Type::closed(
-                map.entries().iter().map(|(key, value)| (Arc::from(key.raw()), node_type(value))).collect(),
-            )
-        }
     }
 }

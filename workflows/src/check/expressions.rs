@@ -19,6 +19,8 @@ pub(super) enum Use {
     Any,
     /// A mapping.
     Mapping,
+    /// Labels: text, a list of it, or a mapping of group and labels.
+    Labels,
     /// A boolean.
     Bool,
     /// A number.
@@ -83,6 +85,11 @@ impl Checker<'_> {
             (Use::Text | Use::Script, Type::Null) => {
                 "this is always null, which becomes empty text".to_owned()
             }
+            (Use::Labels, Type::Object(object))
+                if object.get("labels").is_none() && object.get("group").is_none() =>
+            {
+                "labels are text or a list of it, this is an object".to_owned()
+            }
             (Use::Mapping, Type::Object(_)) if lone => return,
             (Use::Mapping, other) => format!("a mapping is expected here, this is {}", other.name()),
             (Use::Bool, Type::Object(_) | Type::Array(_) | Type::Number) if lone => {
@@ -93,8 +100,8 @@ impl Checker<'_> {
             }
             _ => return,
         };
-        // GitHub's parser looks at the types of literals and functions alone.
-        let refused = usage == Use::Mapping && result.is_primitive() && template.constant_value().is_some();
+        // Text can never take the place of a mapping, whoever runs it.
+        let refused = usage == Use::Mapping && result.is_primitive();
         let span = span();
         if refused {
             self.error(Code::ExpressionType, span, message);

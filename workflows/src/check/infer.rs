@@ -134,7 +134,7 @@ impl<'a> Infer<'a> {
         match base {
             Type::Any => Type::Any,
             Type::Object(object) => {
-                if matches!(index_type, Type::Number | Type::Bool | Type::Null) && object.others.is_none() {
+                if matches!(index_type, Type::Number | Type::Bool | Type::Null) {
                     let message =
                         format!("an object is indexed with a string, this is {}", index_type.name());
                     self.warn(index.range(), Code::ExpressionType, message);
@@ -268,7 +268,9 @@ impl<'a> Infer<'a> {
             Ok(value) => Type::of_value(&value),
             Err(error) => {
                 let range = arguments[0].range();
-                self.warn(range, Code::ExpressionType, format!("fromJSON() gets a broken document: {error}"));
+                // Whoever runs this cannot but fail.
+                let message = format!("fromJSON() gets a broken document: {error}");
+                self.report(range, Severity::Error, Code::ExpressionType, message, None);
                 Type::Any
             }
         }

@@ -7,7 +7,7 @@ use super::place::Place;
 use super::{calls, labels, matrix, steps};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::expr::{TemplateMap, Value};
-use crate::model::{Container, Credentials, Job, Permissions, Service, Workflow};
+use crate::model::{Container, Credentials, Job, Permissions, RunsOn, Service, Workflow};
 use crate::source::Spanned;
 use crate::suggest;
 
@@ -92,6 +92,20 @@ fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
         }
         checker.optional(strategy.fail_fast.as_ref(), Place::JobStrategy, Use::Bool, known);
         checker.optional(strategy.max_parallel.as_ref(), Place::JobStrategy, Use::Number, known);
+    }
+    match &job.runs_on {
+        Some(RunsOn::Labels(node)) => checker.node(node, Place::JobKey, Use::Labels, known),
+        Some(RunsOn::Group { group, labels }) => {
+            checker.optional(group.as_ref(), Place::JobKey, Use::Text, known);
+            if let Some(labels) = labels {
+                checker.node(labels, Place::JobKey, Use::Labels, known);
+            }
+        }
+        None => {}
+    }
+    if let Some(snapshot) = &job.snapshot {
+        checker.optional(snapshot.image_name.as_ref(), Place::JobKey, Use::Text, known);
+        checker.condition(snapshot.condition.as_ref(), Place::SnapshotIf, known);
     }
     if let Some(container) = &job.container {
         check_container(checker, container, "container", known);

@@ -120,6 +120,7 @@ impl<'a> Checker<'a> {
     /// Everything about an action that needs more than one noun.
     pub(crate) fn action(mut self, action: &Action) -> Vec<Diagnostic> {
         let mut known = Known {
+            github: contexts::any_github(),
             inputs: Type::closed(
                 action.inputs.iter().map(|input| (input.name.value.as_str().into(), Type::String)).collect(),
             ),

@@ -21,6 +21,7 @@ pub(crate) enum Place {
     JobEnv,
     JobDefaults,
     JobOutputs,
+    SnapshotIf,
     CallWith,
     CallSecrets,
     StepIf,
@@ -52,6 +53,7 @@ impl Place {
             Self::JobEnv => "env of a job",
             Self::JobDefaults => "defaults.run of a job",
             Self::JobOutputs => "outputs of a job",
+            Self::SnapshotIf => "if of a snapshot",
             Self::CallWith => "with of a reusable workflow",
             Self::CallSecrets => "secrets of a reusable workflow",
             Self::StepIf => "if of a step",
@@ -73,7 +75,9 @@ impl Place {
             Self::RunName | Self::WorkflowConcurrency | Self::CallInputDefault => &[Github, Inputs, Vars],
             Self::WorkflowEnv => &[Github, Secrets, Inputs, Vars],
             Self::JobIf | Self::JobStrategy => &[Github, Needs, Vars, Inputs],
-            Self::JobKey | Self::CallWith => &[Github, Needs, Strategy, Matrix, Vars, Inputs],
+            Self::JobKey | Self::CallWith | Self::SnapshotIf => {
+                &[Github, Needs, Strategy, Matrix, Vars, Inputs]
+            }
             Self::EnvironmentUrl => &[Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Steps, Inputs],
             Self::Credentials => &[Github, Needs, Strategy, Matrix, Env, Vars, Secrets, Inputs],
             Self::ContainerEnv => {

@@ -118,14 +118,6 @@ impl Template {
         }
     }
 
-    /// The value of a lone expression that is the same whatever the contexts.
-    pub(crate) fn constant_value(&self) -> Option<Value> {
-        match &self.kind {
-            TemplateKind::Expression(expression) => expression.constant(),
-            _ => None,
-        }
-    }
-
     /// The expressions in it, each with the offset of its text within [`Template::raw`].
     pub fn expressions(&self) -> impl Iterator<Item = (&Expression, usize)> {
         let (single, segments): (Option<&Expression>, &[Segment]) = match &self.kind {

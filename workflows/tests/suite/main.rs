@@ -2,3 +2,4 @@
 //! fuzzing of the grammars.
 
 mod conformance;
+mod planner;
