@@ -27,6 +27,7 @@ use tonic_web::{GrpcWebCall, GrpcWebClientService};
 use tower_service::Service;
 
 pub use dns::Resolver;
+pub use tls::config as trust;
 
 /// The largest message that is taken from a server, in bytes, after decompression.
 pub const DECODE_LIMIT: usize = 64 * 1024 * 1024;
@@ -158,14 +159,9 @@ type HttpClient = legacy::Client<connect::Connector, Full<Bytes>>;
 /// A connection pool to one instance, to be given to generated clients together with [`Transport::origin`].
 #[derive(Clone)]
 pub struct Transport {
-    wire: Wire,
+    http: Http,
+    protocol: Protocol,
     origin: Uri,
-}
-
-#[derive(Clone)]
-enum Wire {
-    Web(GrpcWebClientService<Http>),
-    Native(Http),
 }
 
 impl fmt::Debug for Transport {
@@ -200,11 +196,12 @@ impl Transport {
             .http2_only(options.protocol == Protocol::Grpc)
             .build(connector);
         let http = Http { client, proxies, user_agent };
-        let wire = match options.protocol {
-            Protocol::GrpcWeb => Wire::Web(GrpcWebClientService::new(http)),
-            Protocol::Grpc => Wire::Native(http),
-        };
-        Ok(Self { wire, origin })
+        Ok(Self { http, protocol: options.protocol, origin })
+    }
+
+    /// Sends one plain HTTP request through the same connections, proxies and trust. The answer's body is not read.
+    pub async fn http(&self, request: Request<Bytes>) -> Result<StatusCode, TransportError> {
+        Ok(self.http.clone().exchange(request.map(Full::new)).await?.status())
     }
 
     /// What generated clients take as origin: the instance with the folder of the services.
@@ -233,13 +230,13 @@ impl Service<Request<Body>> for Transport {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match &mut self.wire {
-            Wire::Web(service) => {
-                let answer = service.call(request);
+        match self.protocol {
+            Protocol::GrpcWeb => {
+                let answer = GrpcWebClientService::new(self.http.clone()).call(request);
                 Box::pin(async move { Ok(answer.await?.map(Body::new)) })
             }
-            Wire::Native(http) => {
-                let answer = http.call(request);
+            Protocol::Grpc => {
+                let answer = self.http.call(request);
                 Box::pin(async move { Ok(answer.await?.map(Body::new)) })
             }
         }
@@ -279,20 +276,25 @@ impl Http {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let body =
             body.collect().await.map_err(|error| TransportError::Broken(error.to_string()))?.to_bytes();
-        parts.headers.insert(header::USER_AGENT, self.user_agent.clone());
-        if parts.uri.scheme_str() == Some("http")
+        accept(self.exchange(Request::from_parts(parts, Full::new(body))).await?).await
+    }
+
+    async fn exchange(
+        self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<hyper::body::Incoming>, TransportError> {
+        request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+        if request.uri().scheme_str() == Some("http")
             && let Some(authorization) =
-                self.proxies.intercept(&parts.uri).and_then(|proxy| proxy.basic_auth().cloned())
+                self.proxies.intercept(request.uri()).and_then(|proxy| proxy.basic_auth().cloned())
         {
-            parts.headers.insert(header::PROXY_AUTHORIZATION, authorization);
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
         }
-        let host = parts.uri.authority().map(ToString::to_string).unwrap_or_default();
-        let request = Request::from_parts(parts, Full::new(body));
-        let response = self.client.request(request).await.map_err(|error| connect::explain(host, &error))?;
-        accept(response).await
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        self.client.request(request).await.map_err(|error| connect::explain(host, &error))
     }
 }
 

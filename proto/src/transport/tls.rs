@@ -12,8 +12,8 @@ use rustls::{
 
 use super::{Options, OptionsError};
 
-/// A client's configuration, without ALPN.
-pub(super) fn config(options: &Options) -> Result<ClientConfig, OptionsError> {
+/// A client's configuration by `options`' trust alone, without ALPN.
+pub fn config(options: &Options) -> Result<ClientConfig, OptionsError> {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;

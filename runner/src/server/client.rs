@@ -179,6 +179,14 @@ impl Client {
         Ok(self.call(Method::UpdateLog, self.service(size).update_log(request)).await?.into_inner())
     }
 
+    /// Sends one plain HTTP request the same way, and gives the answer's status.
+    pub async fn http(&self, request: http::Request<bytes::Bytes>) -> Result<http::StatusCode, ServerError> {
+        match tokio::time::timeout(self.limit, self.transport.http(request)).await {
+            Ok(answer) => answer.map_err(|error| ServerError::Transient(error.to_string())),
+            Err(_) => Err(ServerError::Transient(format!("no answer within {:.0?}", self.limit))),
+        }
+    }
+
     /// The metrics that this client counts into.
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics

@@ -1,6 +1,6 @@
 //! The daemon's own environment, read in this one place.
 
-use std::{env, ffi::OsString, path::PathBuf};
+use std::{collections::BTreeMap, env, ffi::OsString, fmt, path::PathBuf};
 
 use proto::transport::Proxies;
 
@@ -11,7 +11,7 @@ pub const TOKEN_VARIABLES: [&str; 2] =
     ["GITEA_RUNNER_REGISTRATION_TOKEN", "GITEA_RUNNER_REGISTRATION_TOKEN_FILE"];
 
 /// Every variable that this program reads for itself. Empty values count as not set.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     /// `GITEA_INSTANCE_URL`
     pub instance: Option<String>,
@@ -43,12 +43,27 @@ pub struct Environment {
     pub docker_host: Option<String>,
     /// `HOME`
     pub home: Option<PathBuf>,
+    /// Everything, for those parts of the program that have rules of their own about it (engine, jobs on the host).
+    /// Without the registration token.
+    pub all: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Anything may be in an environment.
+        f.debug_struct("Environment").field("instance", &self.instance).finish_non_exhaustive()
+    }
 }
 
 impl Environment {
     /// Reads the process's environment.
     pub fn read() -> Self {
-        Self::from(|name| env::var_os(name))
+        let mut read = Self::from(|name| env::var_os(name));
+        read.all = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| !TOKEN_VARIABLES.contains(&name.as_str()))
+            .collect();
+        read
     }
 
     /// Reads variables through `get`.
@@ -79,6 +94,7 @@ impl Environment {
             },
             docker_host: text("DOCKER_HOST"),
             home: path("HOME"),
+            all: BTreeMap::new(),
         }
     }
 

@@ -1,3 +1,4 @@
-//! Where assignments come from.
+//! Where assignments come from, together with the place their story goes.
 
+pub mod gitea;
 pub mod local;

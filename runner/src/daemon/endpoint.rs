@@ -1,0 +1,87 @@
+//! `/metrics`, `/healthz` and `/readyz`, where the configuration wants them.
+
+use std::{io, time::Duration};
+
+use http::StatusCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use warp::{Filter, Reply, reply};
+
+use super::health::{Answer, Pulse};
+use crate::metrics::Metrics;
+
+/// Binds `address`, which is host and port.
+pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until `stop`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    pulse: Pulse,
+    grace: Duration,
+    stop: CancellationToken,
+) {
+    let counted = warp::path!("metrics").map(move || match metrics.encode() {
+        Ok(text) => reply::with_header(
+            text,
+            "content-type",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )
+        .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    });
+    let alive = pulse.clone();
+    let alive = warp::path!("healthz").map(move || shown(&alive.answer()));
+    let ready = warp::path!("readyz").map(move || shown(&pulse.ready(grace)));
+    let routes = warp::get().and(counted.or(alive).or(ready));
+    warp::serve(routes).incoming(listener).graceful(async move { stop.cancelled().await }).run().await;
+}
+
+fn shown(answer: &Answer) -> reply::Response {
+    let status = if answer.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply::with_status(format!("{}\n", answer.text), status).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::{bind, serve};
+    use crate::{daemon::health::Pulse, metrics::Metrics};
+
+    async fn get(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("it answers");
+        text
+    }
+
+    #[tokio::test]
+    async fn three_paths_answer_and_no_others() {
+        let listener = bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let pulse = Pulse::new(Duration::from_mins(1));
+        pulse.trouble(Some("no engine"));
+        let stop = CancellationToken::new();
+        let serving = serve(listener, Metrics::default(), pulse, Duration::from_secs(30), stop.clone());
+        let asking = async {
+            assert!(get(address, "/metrics").await.contains("gitea_runner_capacity"));
+            assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+            let ready = get(address, "/readyz").await;
+            assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("no engine"), "{ready}");
+            assert!(get(address, "/other").await.starts_with("HTTP/1.1 404"));
+            stop.cancel();
+        };
+        tokio::join!(serving, asking);
+    }
+}
