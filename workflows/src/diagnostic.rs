@@ -55,6 +55,7 @@ codes! {
     YamlSyntax "yaml-syntax" "The file is no YAML document.",
     YamlLimit "yaml-limit" "The file is too large, too deep, or expands to too much.",
     YamlTag "yaml-tag" "A YAML tag is unknown or does not fit its value.",
+    Anchor "anchor" "An anchor that nothing uses.",
     MergeKey "merge-key" "A merge key, which GitHub does not know.",
     DuplicateKey "duplicate-key" "A key is written twice in one mapping.",
     UnknownKey "unknown-key" "A key that is not known at this place.",

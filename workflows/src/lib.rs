@@ -21,11 +21,13 @@
 //! assert_eq!(script.eval_string(&scope).unwrap(), "echo mona");
 //! ```
 
+mod check;
 pub mod command_files;
 pub mod commands;
 pub mod context;
 pub mod diagnostic;
 pub mod expr;
+mod lint;
 pub mod model;
 pub mod plan;
 mod render;
@@ -34,6 +36,7 @@ pub mod source;
 mod suggest;
 pub mod yaml;
 
+pub use check::Files;
 pub use context::{Context, ContextName, Contexts};
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use expr::{
@@ -41,11 +44,12 @@ pub use expr::{
     Scope, StatusFunctions, SyntaxError, SyntaxErrorKind, Template, TemplateMap, TemplateNode, Value,
     with_answers,
 };
+pub use lint::{FileKind, LintOptions, lint};
 pub use model::{
     Action, ActionInput, ActionOutput, CallOutput, CallSecret, Concurrency, Container, Credentials,
     Environment, Filter, Input, InputKind, Job, Mode, Parsed, Permissions, RunDefaults, Runs, RunsOn,
-    Schedule, Service, Step, StepKind, Strategy, Trigger, Triggers, Workflow, WorkflowCall, WorkflowSecrets,
-    parse_action, parse_action_with, parse_payload, parse_workflow, parse_workflow_with,
+    Schedule, Service, Snapshot, Step, StepKind, Strategy, Trigger, Triggers, Workflow, WorkflowCall,
+    WorkflowSecrets, parse_action, parse_action_with, parse_payload, parse_workflow, parse_workflow_with,
 };
 pub use render::{Colour, render, render_line};
 pub use source::{Position, SourceFile, Span, Spanned};

@@ -27,6 +27,10 @@ pub struct DeployArgs {
     /// How long to wait for convergence, in seconds.
     #[arg(long, default_value_t = 900)]
     timeout: u64,
+    /// Do not wait for this service's new tasks; may be given more than once. For the runner that runs this very
+    /// deployment: it is replaced when its last job has ended, so that job must not wait for it.
+    #[arg(long, value_name = "SERVICE")]
+    no_wait_for: Vec<String>,
     /// Send the registry's credentials to the nodes, as `docker login` has stored them.
     #[arg(long)]
     with_registry_auth: bool,
@@ -49,6 +53,7 @@ pub async fn run(args: DeployArgs) -> ExitCode {
         revision: args.revision.filter(|revision| !revision.is_empty()),
         host: args.host,
         timeout: Duration::from_secs(args.timeout),
+        no_wait_for: args.no_wait_for,
         with_registry_auth: args.with_registry_auth,
         prune: args.prune,
         dry_run: args.dry_run,

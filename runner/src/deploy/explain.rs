@@ -9,11 +9,12 @@ fn last_words(stderr: &str) -> String {
 /// Why the engine could not be asked.
 pub(super) fn unreachable(stderr: &str) -> String {
     let has = |text: &str| stderr.contains(text);
-    if has("Host key verification failed")
-        || has("No ED25519 host key is known")
-        || has("REMOTE HOST IDENTIFICATION HAS CHANGED")
-    {
-        "the manager's ssh host key is not the known one: put its line (from `ssh-keyscan`, compared by hand) into known_hosts, \
+    if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+        "the manager shows another ssh host key than the known one: it was set up anew, or somebody stands between; only if \
+         you know which, put its new line into known_hosts, in the pipeline into the secret SSH_KNOWN_HOSTS"
+            .to_owned()
+    } else if has("Host key verification failed") || has("host key is known") {
+        "the manager's ssh host key is not known: put its line (from `ssh-keyscan`, compared by hand) into known_hosts, \
          in the pipeline into the secret SSH_KNOWN_HOSTS"
             .to_owned()
     } else if has("Permission denied (") {
@@ -46,7 +47,26 @@ pub(super) fn stack_file(files: &str, stderr: &str) -> String {
     if stderr.contains("is not a docker command") || stderr.contains("unknown command") {
         return "the docker command line is older than 23.0 and has no `docker stack config`: install a newer one".to_owned();
     }
-    format!("{files}: {words}")
+    format!("{files}: {words}; correct it, `docker stack config` shows the file as Swarm reads it")
+}
+
+/// A task's error, with what to do about it where that is known.
+pub(super) fn task(error: &str) -> String {
+    let has = |text: &str| error.contains(text);
+    let advice = if has("No such image") || has("pull access denied") || has("manifest unknown") {
+        "the node could not get the image: check that the tag was pushed, and log in before deploying with --with-registry-auth"
+    } else if has("no suitable node") {
+        "no node fits: compare the placement constraints, host ports and reservations with `docker node ls`"
+    } else if has("unhealthy container") {
+        "its health check failed: its last lines are above"
+    } else if has("executable file not found") || has("no such file or directory") {
+        "the image has no such program: compare command and entry point"
+    } else if has("non-zero exit") {
+        "it ended by itself: its last lines are above"
+    } else {
+        return error.to_owned();
+    };
+    format!("{error}: {advice}")
 }
 
 /// Why Swarm did not take the stack.
@@ -80,7 +100,21 @@ pub(super) fn is_out_of_sequence(stderr: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_out_of_sequence, refused, stack_file, unreachable};
+    use super::{is_out_of_sequence, refused, stack_file, task, unreachable};
+
+    #[test]
+    fn a_task_error_keeps_swarms_words_and_says_what_to_do() {
+        let text = task("No such image: 127.0.0.1:5000/task-api:abc");
+        assert!(text.starts_with("No such image: ") && text.contains("--with-registry-auth"), "{text}");
+        assert_eq!(task("something new"), "something new");
+    }
+
+    #[test]
+    fn a_changed_host_key_is_not_called_unknown() {
+        let text =
+            unreachable("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! ... Host key verification failed.");
+        assert!(text.contains("another ssh host key"), "{text}");
+    }
 
     #[test]
     fn an_unknown_host_key_names_the_secret() {

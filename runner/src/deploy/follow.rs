@@ -1,12 +1,15 @@
 //! Looks at the stack every second until every service has come to its end, or the limit has.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use bollard::Docker;
 use tokio::time::Instant;
 
 use crate::deploy::{
-    DeployError, Deployment, Outcome,
+    DeployError, Deployment, Outcome, explain,
     observe::{self, ServiceFacts},
     show::Show,
     stack::Mark,
@@ -19,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
 /// Looks in a row that must say "converged": a task may run for an instant before it fails.
 const STILL: u32 = 2;
+
+/// Failed tasks by service and id.
+type Failures = BTreeMap<String, BTreeMap<String, observe::TaskFacts>>;
 
 /// A service that did not converge, as last seen.
 #[derive(Debug, Clone)]
@@ -37,64 +43,103 @@ pub(super) struct Ending {
     pub(super) unfinished: Vec<Unfinished>,
 }
 
-/// Follows the services named in the file to their end.
-pub(super) async fn follow(
-    engine: &Docker,
-    deployment: &Deployment,
-    names: &[String],
-    mark: &Mark,
-    started: Instant,
-    show: &mut Show,
-) -> Result<Ending, DeployError> {
-    let mut still = 0;
-    let mut last_answer = Instant::now();
-    let mut failed: BTreeMap<String, BTreeMap<String, observe::TaskFacts>> = BTreeMap::new();
-    loop {
-        let stack = match observe::look(engine, &deployment.stack).await {
-            Ok(stack) => stack,
-            Err(error) if last_answer.elapsed() < ENGINE_PATIENCE => {
-                tracing::debug!(%error, "the manager did not answer this time");
-                tokio::time::sleep(INTERVAL).await;
-                continue;
-            }
-            Err(error) => {
-                return Err(DeployError::Unreachable(format!(
-                    "the manager has not answered for {} s ({error}); Swarm goes on by itself",
-                    ENGINE_PATIENCE.as_secs()
-                )));
-            }
-        };
-        last_answer = Instant::now();
-        for (name, facts) in &stack {
-            for task in facts
-                .tasks
+impl Ending {
+    /// The first task that failed and why, with what to do about it; a task that found no place if none has failed.
+    pub(super) fn cause(&self) -> Option<String> {
+        let failed =
+            self.unfinished.iter().flat_map(|service| service.failed.iter().map(move |task| (service, task)));
+        let stuck = self.unfinished.iter().flat_map(|service| {
+            let tasks = service.facts.iter().flat_map(|facts| &facts.tasks);
+            tasks.filter(|task| task.current && !task.error.is_empty()).map(move |task| (service, task))
+        });
+        let (service, task) = failed
+            .min_by(|(_, a), (_, b)| a.changed.cmp(&b.changed))
+            .or_else(|| stuck.min_by(|(_, a), (_, b)| a.changed.cmp(&b.changed)))?;
+        Some(format!("{}.{}: {}", service.service, task.slot, explain::task(&task.error)))
+    }
+}
+
+/// One deployment being followed.
+#[derive(Debug)]
+pub(super) struct Follower<'a> {
+    pub(super) engine: &'a Docker,
+    pub(super) deployment: &'a Deployment,
+    /// The services of the file.
+    pub(super) names: &'a [String],
+    pub(super) mark: &'a Mark,
+    /// Tasks that had failed before.
+    pub(super) old_failures: HashSet<String>,
+}
+
+impl Follower<'_> {
+    /// Follows the services to their end, or to the limit.
+    pub(super) async fn follow(&self, started: Instant, show: &mut Show) -> Result<Ending, DeployError> {
+        let mut still = 0;
+        let mut last_answer = Instant::now();
+        let mut failed: Failures = BTreeMap::new();
+        loop {
+            let stack = match observe::look(self.engine, &self.deployment.stack).await {
+                Ok(stack) => stack,
+                Err(error) if last_answer.elapsed() < ENGINE_PATIENCE => {
+                    tracing::debug!(%error, "the manager did not answer this time");
+                    tokio::time::sleep(INTERVAL).await;
+                    continue;
+                }
+                Err(error) => {
+                    return Err(DeployError::Unreachable(format!(
+                        "the manager has not answered for {} s ({error}); Swarm goes on by itself",
+                        ENGINE_PATIENCE.as_secs()
+                    )));
+                }
+            };
+            last_answer = Instant::now();
+            self.note_failures(&stack, &mut failed);
+            let progress: BTreeMap<String, Progress> = self
+                .names
                 .iter()
-                .filter(|task| task.phase == observe::Phase::Failed && !task.error.is_empty())
-            {
-                if task.current || facts.deployment.as_deref() != Some(&mark.deployment) {
-                    failed.entry(name.clone()).or_default().insert(task.id.clone(), task.clone());
+                .map(|name| (name.clone(), judge(&self.mark.deployment, stack.get(name))))
+                .collect();
+            show.progress(&progress, started.elapsed())?;
+            let ending = |outcome| Ending { outcome, unfinished: unfinished(&progress, &stack, &failed) };
+            if progress.iter().all(|(name, progress)| self.is_enough(name, &progress.standing)) {
+                still += 1;
+                if still >= STILL {
+                    return Ok(ending(Outcome::Converged));
+                }
+            } else {
+                still = 0;
+                if let Some(outcome) = settled(&progress) {
+                    return Ok(ending(outcome));
                 }
             }
-        }
-        let progress: BTreeMap<String, Progress> =
-            names.iter().map(|name| (name.clone(), judge(&mark.deployment, stack.get(name)))).collect();
-        show.progress(&progress, started.elapsed())?;
-        let ending = |outcome| Ending { outcome, unfinished: unfinished(&progress, &stack, &failed) };
-        if progress.values().all(|progress| progress.standing == Standing::Converged) {
-            still += 1;
-            if still >= STILL {
-                return Ok(ending(Outcome::Converged));
+            if started.elapsed() >= self.deployment.timeout {
+                return Ok(ending(Outcome::TimedOut));
             }
-        } else {
-            still = 0;
-            if let Some(outcome) = settled(&progress) {
-                return Ok(ending(outcome));
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    fn is_enough(&self, name: &str, standing: &Standing) -> bool {
+        match standing {
+            Standing::Converged => true,
+            Standing::Waiting(_) => self.deployment.no_wait_for.iter().any(|unawaited| unawaited == name),
+            Standing::RollingBack(_) | Standing::RolledBack(_) | Standing::Failed(_) => false,
+        }
+    }
+
+    /// Keeps what failed of our release: a rollback hides it from a last look.
+    fn note_failures(&self, stack: &BTreeMap<String, ServiceFacts>, failed: &mut Failures) {
+        for (name, facts) in stack {
+            let ours = |task: &&observe::TaskFacts| {
+                task.phase == observe::Phase::Failed
+                    && !task.error.is_empty()
+                    && !self.old_failures.contains(&task.id)
+                    && (task.current || facts.deployment.as_deref() != Some(&self.mark.deployment))
+            };
+            for task in facts.tasks.iter().filter(ours) {
+                failed.entry(name.clone()).or_default().insert(task.id.clone(), task.clone());
             }
         }
-        if started.elapsed() >= deployment.timeout {
-            return Ok(ending(Outcome::TimedOut));
-        }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -115,7 +160,7 @@ fn settled(progress: &BTreeMap<String, Progress>) -> Option<Outcome> {
 fn unfinished(
     progress: &BTreeMap<String, Progress>,
     stack: &BTreeMap<String, ServiceFacts>,
-    failed: &BTreeMap<String, BTreeMap<String, observe::TaskFacts>>,
+    failed: &Failures,
 ) -> Vec<Unfinished> {
     progress
         .iter()

@@ -40,6 +40,8 @@ pub struct Deployment {
     pub host: Option<String>,
     /// From the hand-over to the last service's convergence.
     pub timeout: Duration,
+    /// Services that may still be on their way when the deployment ends well; one that has failed is a failure all the same.
+    pub no_wait_for: Vec<String>,
     /// Send the registry's credentials to the nodes.
     pub with_registry_auth: bool,
     /// Remove services that the file no longer names.
@@ -117,40 +119,48 @@ pub async fn deploy(deployment: &Deployment, interrupted: impl Future<Output = (
     let mut show = Show::new(deployment.format);
     let result = tokio::select! {
         result = run(deployment, &mut show) => result,
-        () = interrupted => Ok(Outcome::Interrupted),
+        () = interrupted => Ok((Outcome::Interrupted, None)),
     };
-    let outcome = match &result {
-        Ok(outcome) => *outcome,
-        Err(error) => error.outcome(),
+    let (outcome, cause) = match result {
+        Ok(ended) => ended,
+        Err(error) => (error.outcome(), Some(error.to_string())),
     };
     // The reader has gone away (a closed pipe): the exit code still says it.
-    let _ = show.end(&deployment.stack, outcome, result.as_ref().err());
+    let _ = show.end(&deployment.stack, outcome, cause.as_deref());
     outcome
 }
 
-async fn run(deployment: &Deployment, show: &mut Show) -> Result<Outcome, DeployError> {
+/// The outcome, with its cause where the services have named one.
+async fn run(deployment: &Deployment, show: &mut Show) -> Result<(Outcome, Option<String>), DeployError> {
     let cli = DockerCli::new(deployment.host.clone());
     cli.require_manager().await?;
     let stack = stack::render(&cli, &deployment.files).await?;
     for note in &stack.notes {
         show.note(note)?;
     }
+    let names = stack.services();
+    for unknown in deployment.no_wait_for.iter().filter(|name| !names.contains(name)) {
+        show.note(&format!("--no-wait-for {unknown}: the stack has no such service"))?;
+    }
     let (bridge, engine) = bridge::Bridge::open(&cli).await?;
     if deployment.dry_run {
         let present = observe::specifications(&engine, &deployment.stack).await?;
         show.differences(&diff::differences(&stack, &present, deployment.prune))?;
         bridge.close().await;
-        return Ok(Outcome::Converged);
+        return Ok((Outcome::Converged, None));
     }
     let mark = stack::Mark::new(deployment.revision.clone());
+    // What failed before we came is not this release's fault.
+    let old_failures = observe::failed_tasks(&engine, &deployment.stack).await?;
     let started = tokio::time::Instant::now();
     stack::hand_over(&cli, deployment, &stack.marked(&mark)?).await?;
-    let ending = follow::follow(&engine, deployment, &stack.services(), &mark, started, show).await?;
+    let follower = follow::Follower { engine: &engine, deployment, names: &names, mark: &mark, old_failures };
+    let ending = follower.follow(started, show).await?;
     if ending.outcome != Outcome::Converged {
         explain_failure(&cli, &ending, show).await?;
     }
     bridge.close().await;
-    Ok(ending.outcome)
+    Ok((ending.outcome, ending.cause()))
 }
 
 async fn explain_failure(cli: &DockerCli, ending: &Ending, show: &mut Show) -> Result<(), DeployError> {

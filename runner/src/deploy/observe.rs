@@ -1,6 +1,6 @@
 //! Reads what a stack's services and tasks are, and turns the engine's answers into the plain facts that are judged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bollard::{
     Docker,
@@ -115,6 +115,22 @@ pub(super) async fn specifications(
         .into_iter()
         .filter_map(|service| service.spec)
         .filter_map(|spec| Some((short_name(stack, spec.name.as_deref()?), spec)))
+        .collect())
+}
+
+/// Ids of the tasks that have failed already.
+pub(super) async fn failed_tasks(
+    engine: &Docker,
+    stack: &str,
+) -> Result<HashSet<String>, crate::deploy::DeployError> {
+    let stack = look(engine, stack).await.map_err(|error| {
+        crate::deploy::DeployError::Unreachable(format!("listing the tasks of stack {stack}: {error}"))
+    })?;
+    Ok(stack
+        .into_values()
+        .flat_map(|service| service.tasks)
+        .filter(|task| task.phase == Phase::Failed)
+        .map(|task| task.id)
         .collect())
 }
 

@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 
 use crate::deploy::{
-    DeployError, Outcome,
+    Outcome,
     diff::Difference,
     postmortem::Postmortem,
     verdict::{Progress, Standing},
@@ -205,13 +205,8 @@ impl Show {
         Ok(())
     }
 
-    /// The last line: what happened, and what it means.
-    pub(super) fn end(
-        &mut self,
-        stack: &str,
-        outcome: Outcome,
-        error: Option<&DeployError>,
-    ) -> io::Result<()> {
+    /// The last line: what happened, why, and what it means.
+    pub(super) fn end(&mut self, stack: &str, outcome: Outcome, cause: Option<&str>) -> io::Result<()> {
         let names = |wanted: fn(&Standing) -> bool| {
             let names: Vec<&str> = self
                 .last
@@ -221,25 +216,35 @@ impl Show {
                 .collect();
             names.join(", ")
         };
-        let text = match (outcome, error) {
-            (_, Some(error)) => error.to_string(),
-            (Outcome::Converged, None) if self.last.is_empty() => return Ok(()),
-            (Outcome::Converged, None) => {
-                format!("stack {stack} has converged: {} services", self.last.len())
+        let because = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+        let text = match outcome {
+            Outcome::Converged if self.last.is_empty() => return Ok(()),
+            Outcome::Converged => {
+                let unawaited = names(|standing| matches!(standing, Standing::Waiting(_)));
+                let rest = if unawaited.is_empty() {
+                    String::new()
+                } else {
+                    format!("; not waited for, still on the way: {unawaited}")
+                };
+                format!("stack {stack} has converged: {} services{rest}", self.last.len())
             }
-            (Outcome::RolledBack, None) => format!(
-                "stack {stack}: Swarm rolled back {}; the former release goes on serving",
+            Outcome::RolledBack => format!(
+                "stack {stack}: Swarm rolled back {}{because}; the former release goes on serving",
                 names(|standing| matches!(standing, Standing::RolledBack(_)))
             ),
-            (Outcome::TimedOut, None) => format!(
-                "stack {stack} did not converge in time: {}; Swarm goes on by itself, a longer wait is set with --timeout",
+            Outcome::TimedOut => format!(
+                "stack {stack} did not converge in time: {}{because}; Swarm goes on by itself, a longer wait is set with --timeout",
                 names(|standing| *standing != Standing::Converged)
             ),
-            (Outcome::Interrupted, None) => {
-                format!("interrupted; Swarm goes on with stack {stack} by itself")
+            Outcome::Interrupted => format!("interrupted; Swarm goes on with stack {stack} by itself"),
+            // Nothing was followed: the cause is the whole story.
+            Outcome::Failed | Outcome::Usage | Outcome::Unreachable if self.last.is_empty() => {
+                cause.unwrap_or("no reason given").to_owned()
             }
-            (_, None) => {
-                format!("stack {stack} failed: {}", names(|standing| matches!(standing, Standing::Failed(_))))
+            Outcome::Unreachable | Outcome::Usage => cause.unwrap_or("no reason given").to_owned(),
+            Outcome::Failed => {
+                let failed = names(|standing| matches!(standing, Standing::Failed(_)));
+                format!("stack {stack} failed: {failed}{because}")
             }
         };
         match self.style {

@@ -25,7 +25,9 @@ pub use ast::Function;
 pub use condition::Condition;
 pub use error::{EvalError, Need, SyntaxError, SyntaxErrorKind};
 pub use eval::Evaluated;
+pub(crate) use json::read as read_json;
 pub use scope::{Answers, CompositeStatus, JobStatus, Scope, StatusFunctions};
+pub(crate) use template::is_insert;
 pub use template::{Template, TemplateMap, TemplateNode};
 pub use value::{Object, Value};
 

@@ -70,7 +70,7 @@ pub(crate) const EVENTS: &[EventRule] = &[
     EventRule { name: "discussion_comment", types: CHANGED, keys: &[] },
     EventRule { name: "fork", types: &[], keys: &[] },
     EventRule { name: "gollum", types: &[], keys: &[] },
-    EventRule { name: "image_version", types: &[], keys: &["names", "versions"] },
+    EventRule { name: "image_version", types: &["ready"], keys: &["names", "versions"] },
     EventRule { name: "issue_comment", types: CHANGED, keys: &[] },
     EventRule {
         name: "issues",

@@ -46,6 +46,8 @@ pub struct Job {
     pub services: Vec<Service>,
     /// One expression in place of `services`.
     pub services_expression: Option<Template>,
+    /// `snapshot`
+    pub snapshot: Option<Snapshot>,
     /// `steps`; empty for a reusable job
     pub steps: Vec<Step>,
     /// `uses`, `with` and `secrets` of a job that calls a reusable workflow.
@@ -192,6 +194,15 @@ pub struct Service {
     pub container: Container,
 }
 
+/// `snapshot`: the machine is kept as an image for later jobs.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// `image-name`
+    pub image_name: Option<Template>,
+    /// `if`
+    pub condition: Option<Condition>,
+}
+
 /// A job that calls a reusable workflow.
 #[derive(Debug, Clone)]
 pub struct WorkflowCall {
@@ -212,7 +223,7 @@ pub enum WorkflowSecrets {
     Map(TemplateMap),
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "needs",
     "if",
@@ -233,6 +244,7 @@ const KEYS: [&str; 20] = [
     "with",
     "secrets",
     "snapshot",
+    "cancel-timeout-minutes",
 ];
 /// Keys that a job with `uses` may have.
 const CALL_KEYS: [&str; 9] =
@@ -272,6 +284,7 @@ pub(super) fn read_job(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>)
         container: None,
         services: Vec::new(),
         services_expression: None,
+        snapshot: None,
         steps: Vec::new(),
         call: None,
     };
@@ -283,7 +296,12 @@ pub(super) fn read_job(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>)
         let key = entry.key.as_text().unwrap_or("");
         match key {
             "name" => job.name = reader.template(value, "'name'"),
-            "needs" => job.needs = reader.texts(value, "'needs'"),
+            "needs" => {
+                if value.as_sequence().is_some_and(<[_]>::is_empty) {
+                    reader.warn(Code::EmptyValue, value.span, "'needs' is empty");
+                }
+                job.needs = reader.texts(value, "'needs'");
+            }
             "if" => job.condition = read_condition(reader, value),
             "runs-on" => job.runs_on = read_runs_on(reader, value),
             "permissions" => job.permissions = read_permissions(reader, value),
@@ -299,6 +317,10 @@ pub(super) fn read_job(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>)
             "strategy" => job.strategy = read_strategy(reader, value),
             "container" => job.container = read_container(reader, value, "'container'", false),
             "services" => read_services(reader, value, &mut job),
+            "snapshot" => job.snapshot = read_snapshot(reader, value),
+            "cancel-timeout-minutes" => {
+                reader.number_template(value, "'cancel-timeout-minutes'");
+            }
             "steps" => job.steps = read_steps(reader, value, StepPlace::Job),
             "uses" => {
                 job.call = reader.nonempty_text(value, "'uses'").map(|uses| WorkflowCall {
@@ -329,8 +351,10 @@ pub(super) fn read_job(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>)
         if !has("runs-on") {
             reader.missing(node, &what, "runs-on");
         }
+        // GitHub accepts such a job; it just does nothing.
         if !has_steps {
-            reader.missing(node, &what, "steps");
+            let message = format!("{what} has no 'steps', so it does nothing");
+            reader.warn(Code::MissingKey, job.id.span, message);
         }
     }
     Some(job)
@@ -356,7 +380,12 @@ fn read_runs_on(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<RunsOn> {
             for entry in reader.mapping(node, "'runs-on'", &["group", "labels"]) {
                 match entry.key.as_text().unwrap_or("") {
                     "group" => group = reader.filled_template(&entry.value, "'group'"),
-                    "labels" => labels = Some(read_template_list(reader, &entry.value, "'labels'")),
+                    "labels" => {
+                        if entry.value.as_sequence().is_some_and(<[_]>::is_empty) {
+                            reader.warn(Code::EmptyValue, entry.value.span, "'labels' is empty");
+                        }
+                        labels = Some(read_template_list(reader, &entry.value, "'labels'"));
+                    }
                     _ => {}
                 }
             }
@@ -388,6 +417,44 @@ pub(super) fn read_template_list(reader: &mut Reader<'_>, node: &Node<'_>, what:
             TemplateNode::Sequence(Vec::new(), node.span)
         }
     }
+}
+
+/// A list that GitHub wants to be one even for a single item.
+fn read_sequence(reader: &mut Reader<'_>, node: &Node<'_>, what: &str) -> TemplateNode {
+    if node
+        .as_scalar()
+        .is_some_and(|scalar| scalar.resolved != Resolved::Null && !scalar.text.contains("${{"))
+    {
+        reader.unexpected(node, what, "a sequence");
+    }
+    for item in node.as_sequence().unwrap_or_default() {
+        if item.as_text().is_some_and(|text| text.trim().is_empty()) {
+            reader.warn(Code::EmptyValue, item.span, format!("an item of {what} is empty"));
+        }
+    }
+    read_template_list(reader, node, what)
+}
+
+fn read_snapshot(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Snapshot> {
+    let mut snapshot = Snapshot { image_name: None, condition: None };
+    if node.as_scalar().is_some() {
+        snapshot.image_name = Some(reader.filled_template(node, "'snapshot'")?);
+        return Some(snapshot);
+    }
+    for entry in reader.mapping(node, "'snapshot'", &["image-name", "version", "if"]) {
+        match entry.key.as_text().unwrap_or("") {
+            "image-name" => snapshot.image_name = reader.filled_template(&entry.value, "'image-name'"),
+            "version" => {
+                reader.filled_template(&entry.value, "'version'");
+            }
+            "if" => snapshot.condition = read_condition(reader, &entry.value),
+            _ => {}
+        }
+    }
+    if node.as_mapping().is_some() && node.get("image-name").is_none() {
+        reader.missing(node, "'snapshot'", "image-name");
+    }
+    Some(snapshot)
 }
 
 pub(super) fn read_permissions(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Permissions> {
@@ -578,8 +645,8 @@ fn read_container(reader: &mut Reader<'_>, node: &Node<'_>, what: &str, service:
         match entry.key.as_text().unwrap_or("") {
             "image" => container.image = reader.template(value, "'image'"),
             "env" => container.env = reader.template_map(value, "'env'"),
-            "ports" => container.ports = Some(read_template_list(reader, value, "'ports'")),
-            "volumes" => container.volumes = Some(read_template_list(reader, value, "'volumes'")),
+            "ports" => container.ports = Some(read_sequence(reader, value, "'ports'")),
+            "volumes" => container.volumes = Some(read_sequence(reader, value, "'volumes'")),
             "options" => container.options = reader.template(value, "'options'"),
             "credentials" => container.credentials = read_credentials(reader, value),
             "entrypoint" if service => {

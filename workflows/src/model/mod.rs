@@ -14,7 +14,7 @@ mod workflow;
 pub use action::{Action, ActionInput, ActionOutput, Runs, parse_action, parse_action_with};
 pub use job::{
     Concurrency, Container, Credentials, Environment, Job, Permissions, RunDefaults, RunsOn, Service,
-    Strategy, WorkflowCall, WorkflowSecrets,
+    Snapshot, Strategy, WorkflowCall, WorkflowSecrets,
 };
 pub use reader::{Mode, Parsed};
 pub use step::{Step, StepKind};

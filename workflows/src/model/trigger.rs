@@ -58,6 +58,8 @@ pub struct Trigger {
     pub outputs: Vec<CallOutput>,
     /// `secrets` of `workflow_call`
     pub secrets: Vec<CallSecret>,
+    /// Whether `secrets` is written at all.
+    pub declares_secrets: bool,
 }
 
 /// The patterns of a filter.
@@ -178,6 +180,7 @@ impl Trigger {
             inputs: Vec::new(),
             outputs: Vec::new(),
             secrets: Vec::new(),
+            declares_secrets: false,
         }
     }
 
@@ -225,12 +228,7 @@ fn read_event_name(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Trigger> 
             "image_version" => "'names' or 'versions'",
             _ => "'workflows'",
         };
-        let finding = format!("the event '{}' does nothing without {key}", name.value);
-        if name.value == "schedule" {
-            reader.error(Code::Event, name.span, finding);
-        } else {
-            reader.warn(Code::Event, name.span, finding);
-        }
+        reader.warn(Code::Event, name.span, format!("the event '{}' does nothing without {key}", name.value));
     }
     Some(Trigger::new(name))
 }
@@ -306,6 +304,7 @@ fn read_trigger(reader: &mut Reader<'_>, name: Spanned<String>, node: &Node<'_>)
                 continue;
             }
             "secrets" => {
+                trigger.declares_secrets = true;
                 trigger.secrets = read_call_secrets(reader, value);
                 continue;
             }
@@ -370,10 +369,13 @@ fn read_schedules(reader: &mut Reader<'_>, node: &Node<'_>, trigger: &mut Trigge
 
 fn read_inputs(reader: &mut Reader<'_>, node: &Node<'_>, event: &str) -> Vec<Input> {
     let mut inputs = Vec::new();
+    let call = event == "workflow_call";
     if node.is_null() {
+        if call {
+            reader.unexpected(node, "'inputs'", "a mapping");
+        }
         return inputs;
     }
-    let call = event == "workflow_call";
     for entry in reader.any_mapping(node, "'inputs'") {
         let name = Spanned::new(entry.key.as_text().unwrap_or("").to_owned(), entry.key.span);
         let mut input = Input {
@@ -385,7 +387,14 @@ fn read_inputs(reader: &mut Reader<'_>, node: &Node<'_>, event: &str) -> Vec<Inp
             options: Vec::new(),
         };
         let what = format!("input '{}'", input.name.value);
-        if entry.value.is_null() && !call {
+        if entry.value.is_null() {
+            if call {
+                reader.error(
+                    Code::MissingKey,
+                    entry.key.span,
+                    format!("{what} lacks the required key 'type'"),
+                );
+            }
             inputs.push(input);
             continue;
         }
@@ -408,8 +417,7 @@ fn read_inputs(reader: &mut Reader<'_>, node: &Node<'_>, event: &str) -> Vec<Inp
             }
         }
         if call && entry.value.as_mapping().is_some() && entry.value.get("type").is_none() {
-            let message = format!("{what} lacks the required key 'type'");
-            reader.error(Code::MissingKey, entry.key.span, message);
+            reader.missing(&entry.value, &what, "type");
         }
         inputs.push(input);
     }
@@ -448,6 +456,7 @@ fn read_input_type(reader: &mut Reader<'_>, node: &Node<'_>, call: bool, input: 
 fn read_outputs(reader: &mut Reader<'_>, node: &Node<'_>) -> Vec<CallOutput> {
     let mut outputs = Vec::new();
     if node.is_null() {
+        reader.unexpected(node, "'outputs'", "a mapping");
         return outputs;
     }
     for entry in reader.any_mapping(node, "'outputs'") {
@@ -474,6 +483,7 @@ fn read_outputs(reader: &mut Reader<'_>, node: &Node<'_>) -> Vec<CallOutput> {
 fn read_call_secrets(reader: &mut Reader<'_>, node: &Node<'_>) -> Vec<CallSecret> {
     let mut secrets = Vec::new();
     if node.is_null() {
+        reader.unexpected(node, "'secrets'", "a mapping");
         return secrets;
     }
     for entry in reader.any_mapping(node, "'secrets'") {

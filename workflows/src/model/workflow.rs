@@ -51,7 +51,8 @@ impl Workflow {
 const KEYS: [&str; 9] =
     ["name", "run-name", "description", "on", "permissions", "env", "defaults", "concurrency", "jobs"];
 
-/// Reads and checks a workflow file strictly: [`crate::lint()`] without options.
+/// Reads a workflow file strictly: its structure is checked. [`crate::lint()`] also checks what the file
+/// says as a whole.
 ///
 /// ```
 /// use workflows::{SourceFile, parse_workflow};
@@ -69,7 +70,7 @@ pub fn parse_payload(source: &SourceFile) -> Parsed<Workflow> {
     parse_workflow_with(source, Mode::Lenient)
 }
 
-/// Reads a workflow file; in strict mode also checks it.
+/// Reads a workflow file.
 pub fn parse_workflow_with(source: &SourceFile, mode: Mode) -> Parsed<Workflow> {
     let (tree, diagnostics) = yaml::parse(source, yaml::Limits::default());
     let mut reader = Reader::new(source, mode, diagnostics);

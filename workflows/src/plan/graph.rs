@@ -130,9 +130,9 @@ pub(crate) fn check_needs(workflow: &Workflow) -> Vec<Diagnostic> {
         let names: Vec<&str> = circle.iter().chain(circle.first()).map(|at| ids[*at]).collect();
         let job = &workflow.jobs[circle[0]];
         let message = format!("the needs go round in a circle: {}", names.join(" needs "));
-        let span = job.needs.first().map_or(job.id.span, |need| need.span);
         findings.push(
-            Diagnostic::error(Code::Needs, span, message).with_help("one of these jobs has to start first"),
+            Diagnostic::error(Code::Needs, job.id.span, message)
+                .with_help("one of these jobs has to start first"),
         );
     } else if !workflow.jobs.is_empty() && edges.iter().all(|targets| !targets.is_empty()) {
         let message = "no job can start, because every job needs another";

@@ -16,7 +16,7 @@ use crate::source::{SourceFile, Span};
 pub struct Limits {
     /// Most bytes of source.
     pub bytes: usize,
-    /// Deepest nesting of sequences and mappings.
+    /// Deepest nesting of sequences and mappings; GitHub reads 50 levels.
     pub depth: usize,
     /// Most nodes, counting what aliases expand to.
     pub nodes: usize,
@@ -24,7 +24,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 4 * 1024 * 1024, depth: 100, nodes: 200_000 }
+        Self { bytes: 4 * 1024 * 1024, depth: 50, nodes: 200_000 }
     }
 }
 
@@ -89,6 +89,11 @@ pub fn parse(source: &SourceFile, limits: Limits) -> (Option<Node<'_>>, Vec<Diag
             return (None, builder.diagnostics);
         }
     }
+    for anchored in builder.anchors.iter().filter(|anchored| !anchored.used) {
+        let start = anchored.node.span.start;
+        let message = "an anchor is defined here that no alias uses";
+        builder.diagnostics.push(Diagnostic::warning(Code::Anchor, Span::new(start, start + 1), message));
+    }
     (builder.root, builder.diagnostics)
 }
 
@@ -144,6 +149,7 @@ struct Anchored<'s> {
     id: usize,
     node: Node<'s>,
     nodes: usize,
+    used: bool,
 }
 
 struct Builder<'s> {
@@ -161,6 +167,27 @@ impl<'s> Builder<'s> {
         let start = self.cursor.offset(&span.start);
         let end = self.cursor.offset(&span.end);
         Span::from_offsets(start, end.max(start))
+    }
+
+    /// Where the `|` or `>` of a block scalar stands; the parser names the first line of its content.
+    fn block_header(&self, start: u32) -> u32 {
+        let skipped = self.cursor.skipped;
+        let Some(before) = (start as usize).checked_sub(skipped).and_then(|at| self.cursor.text.get(..at))
+        else {
+            return start;
+        };
+        if self.cursor.text[before.len()..].starts_with(['|', '>']) {
+            return start;
+        }
+        let header = before.trim_end();
+        let line_start = header.rfind('\n').map_or(0, |at| at + 1);
+        let line = &header[line_start..];
+        let line = line.find(" #").map_or(line, |comment| &line[..comment]).trim_end();
+        let indicator = line.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+' || c == '-');
+        match indicator.as_bytes().last() {
+            Some(b'|' | b'>') => u32::try_from(line_start + indicator.len() - 1 + skipped).unwrap_or(start),
+            _ => start,
+        }
     }
 
     fn syntax_error(&mut self, error: &ScanError) {
@@ -189,7 +216,10 @@ impl<'s> Builder<'s> {
     fn event(&mut self, event: Event<'s>, span: &saphyr_parser::Span) -> Result<(), Diagnostic> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let span = self.span(span);
+                let mut span = self.span(span);
+                if matches!(style, EventStyle::Literal | EventStyle::Folded) {
+                    span.start = self.block_header(span.start);
+                }
                 self.count(1, span)?;
                 let node = self.scalar(text, style, tag.as_deref(), span);
                 self.keep_anchor(anchor, &node, 1);
@@ -205,10 +235,11 @@ impl<'s> Builder<'s> {
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Alias(id) => {
                 let span = self.span(span);
-                let Some(anchored) = self.anchors.iter().rev().find(|anchored| anchored.id == id) else {
+                let Some(anchored) = self.anchors.iter_mut().rev().find(|anchored| anchored.id == id) else {
                     let message = "the alias names an anchor that contains it";
                     return Err(Diagnostic::error(Code::YamlSyntax, span, message));
                 };
+                anchored.used = true;
                 let (node, nodes) = (anchored.node.clone(), anchored.nodes);
                 self.count(nodes, span)?;
                 self.place(node)
@@ -232,7 +263,7 @@ impl<'s> Builder<'s> {
             return Err(Diagnostic::error(Code::YamlLimit, span, message));
         }
         if let Some(tag) = tag
-            && !(tag.is_yaml_core_schema() && tag.suffix == expected_tag)
+            && core_name(tag) != Some(expected_tag)
         {
             self.unexpected_tag(tag, span);
         }
@@ -254,7 +285,7 @@ impl<'s> Builder<'s> {
 
     fn keep_anchor(&mut self, id: usize, node: &Node<'s>, nodes: usize) {
         if id > 0 {
-            self.anchors.push(Anchored { id, node: node.clone(), nodes });
+            self.anchors.push(Anchored { id, node: node.clone(), nodes, used: false });
         }
     }
 
@@ -268,7 +299,12 @@ impl<'s> Builder<'s> {
                     let message = format!("a key must be a scalar, found {}", node.describe());
                     return Err(Diagnostic::error(Code::YamlSyntax, node.span, message));
                 }
-                Some(key) => entries.push(Entry { key, value: node }),
+                Some(key) => {
+                    // An empty value has no place of its own; its key is where a person looks.
+                    let empty = node.span.is_empty() && node.is_null();
+                    let span = if empty { key.span } else { node.span };
+                    entries.push(Entry { key, value: Node { span, kind: node.kind } });
+                }
             },
         }
         Ok(())
@@ -316,7 +352,7 @@ impl<'s> Builder<'s> {
                 continue;
             }
             self.diagnostics.push(
-                Diagnostic::warning(
+                Diagnostic::error(
                     Code::MergeKey,
                     entry.key.span,
                     "GitHub does not know the merge key <<, Gitea does",
@@ -371,11 +407,11 @@ impl<'s> Builder<'s> {
         if tag.handle.is_empty() && tag.suffix == "!" || tag.handle == "!" && tag.suffix.is_empty() {
             return Resolved::Text;
         }
-        if !tag.is_yaml_core_schema() {
+        let Some(name) = core_name(tag) else {
             self.unexpected_tag(tag, span);
             return Resolved::Text;
-        }
-        let resolved = match (tag.suffix.as_str(), scalar::resolve(text)) {
+        };
+        let resolved = match (name, scalar::resolve(text)) {
             ("str", _) => return Resolved::Text,
             ("null", resolved @ Resolved::Null)
             | ("bool", resolved @ Resolved::Bool(_))
@@ -388,11 +424,11 @@ impl<'s> Builder<'s> {
             }
         };
         if style != ScalarStyle::Plain {
-            let message = format!("a scalar tagged !!{} must be written without quotes", tag.suffix);
+            let message = format!("a scalar tagged !!{name} must be written without quotes");
             self.diagnostics.push(Diagnostic::error(Code::YamlTag, span, message));
         }
         resolved.unwrap_or_else(|| {
-            let message = format!("'{text}' is no value of the type !!{}", tag.suffix);
+            let message = format!("'{text}' is no value of the type !!{name}");
             self.diagnostics.push(Diagnostic::error(Code::YamlTag, span, message));
             Resolved::Text
         })
@@ -410,6 +446,14 @@ impl<'s> Builder<'s> {
         };
         self.diagnostics.push(diagnostic);
     }
+}
+
+/// Name of a type of the core schema, written `!!name` or in full.
+fn core_name(tag: &Tag) -> Option<&str> {
+    if tag.is_yaml_core_schema() {
+        return Some(&tag.suffix);
+    }
+    tag.handle.is_empty().then(|| tag.suffix.strip_prefix("tag:yaml.org,2002:")).flatten()
 }
 
 fn is_merge(key: &Node<'_>) -> bool {

@@ -38,6 +38,8 @@ pub struct RunOptions {
     pub jobs: Vec<String>,
     /// Only legs whose matrix has these values (compared as text); several values of one key are alternatives.
     pub matrix: Vec<(String, String)>,
+    /// Hands out jobs that call a reusable workflow as they are, as servers do that leave calls to runners.
+    pub calls_as_jobs: bool,
     /// Results of needed jobs that ran elsewhere: what a server sends with a payload.
     pub needs: Vec<NeedResult>,
 }
@@ -442,7 +444,7 @@ impl Run {
     }
 
     fn start_leg(&mut self, leg: usize) {
-        let started = if self.job(self.legs[leg].node).call.is_some() {
+        let started = if self.job(self.legs[leg].node).call.is_some() && !self.options.calls_as_jobs {
             self.request_workflow(leg)
         } else {
             self.plan_job(leg).map(|planned| {

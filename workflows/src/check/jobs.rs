@@ -1,0 +1,242 @@
+//! Jobs: ids, keys that depend on each other, permissions, credentials, and every expression in them.
+
+use super::Checker;
+use super::contexts::Known;
+use super::expressions::Use;
+use super::place::Place;
+use super::{calls, labels, matrix, steps};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::expr::{TemplateMap, Value};
+use crate::model::{Container, Credentials, Job, Permissions, RunsOn, Service, Workflow};
+use crate::source::Spanned;
+use crate::suggest;
+
+pub(super) fn check(checker: &mut Checker<'_>, workflow: &Workflow, job: &Job, known: &mut Known) {
+    check_id(checker, &job.id, "job");
+    let files = checker.files;
+    known.enter_job(workflow, job, &|needed| calls::outputs_of_job(files, needed));
+    check_needs_list(checker, job);
+    if let Some(permissions) = &job.permissions {
+        check_permissions(checker, permissions);
+    }
+    matrix::check(checker, job);
+    labels::check(checker, job);
+    check_keys(checker, job, known);
+    check_env_names(checker, job.env.as_ref());
+    steps::check(checker, &job.steps, known, false, Some((workflow, job)));
+    // Outputs see all steps.
+    checker.map(job.outputs.as_ref(), Place::JobOutputs, known);
+    if let Some(environment) = &job.environment {
+        checker.optional(environment.name.as_ref(), Place::JobKey, Use::Text, known);
+        checker.optional(environment.url.as_ref(), Place::EnvironmentUrl, Use::Text, known);
+    }
+    if let Some(call) = &job.call {
+        calls::check(checker, workflow, job, call, known);
+    }
+}
+
+/// Ids of jobs and steps: letters, digits, `_` and `-`, not beginning with a digit, `-` or `__`.
+pub(super) fn check_id(checker: &mut Checker<'_>, id: &Spanned<String>, what: &str) {
+    let text = id.value.as_str();
+    let message = if text.is_empty() {
+        format!("the id of a {what} must not be empty")
+    } else if !text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    {
+        format!(
+            "the identifier '{text}' is invalid: letters, digits, _ and - are allowed, beginning with a letter or _"
+        )
+    } else if text.starts_with("__") {
+        format!("the identifier '{text}' is invalid: ids that begin with __ are reserved")
+    } else if text.len() >= 100 {
+        format!("the identifier of this {what} is longer than 99 characters")
+    } else {
+        return;
+    };
+    checker.error(Code::Identifier, id.span, message);
+}
+
+fn check_needs_list(checker: &mut Checker<'_>, job: &Job) {
+    for need in job.needs.iter().filter(|need| need.contains("${{")) {
+        checker.error(Code::Needs, need.span, "'needs' takes job ids, no expressions");
+    }
+}
+
+fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
+    checker.optional(job.name.as_ref(), Place::JobKey, Use::Text, known);
+    checker.condition(job.condition.as_ref(), Place::JobIf, known);
+    checker.map(job.env.as_ref(), Place::JobEnv, known);
+    checker.optional(job.timeout_minutes.as_ref(), Place::JobKey, Use::Number, known);
+    checker.optional(job.continue_on_error.as_ref(), Place::JobKey, Use::Bool, known);
+    if let Some(Value::Number(minutes)) =
+        job.timeout_minutes.as_ref().and_then(|template| template.as_literal())
+        && *minutes <= 0.0
+        && let Some(template) = &job.timeout_minutes
+    {
+        checker.warn(Code::WrongValue, template.span(), "'timeout-minutes' must be greater than 0");
+    }
+    if let Some(concurrency) = &job.concurrency {
+        checker.optional(concurrency.group.as_ref(), Place::JobKey, Use::Text, known);
+        checker.optional(concurrency.cancel_in_progress.as_ref(), Place::JobKey, Use::Bool, known);
+    }
+    if let Some(defaults) = &job.defaults {
+        checker.optional(defaults.shell.as_ref(), Place::JobDefaults, Use::Text, known);
+        checker.optional(defaults.working_directory.as_ref(), Place::JobDefaults, Use::Text, known);
+        steps::check_shell(checker, defaults.shell.as_ref());
+    }
+    if let Some(strategy) = &job.strategy {
+        checker.optional(strategy.whole.as_ref(), Place::JobStrategy, Use::Mapping, known);
+        if let Some(node) = &strategy.matrix {
+            let usage = if matches!(node, crate::TemplateNode::Scalar(_)) { Use::Mapping } else { Use::Any };
+            checker.node(node, Place::JobStrategy, usage, known);
+        }
+        checker.optional(strategy.fail_fast.as_ref(), Place::JobStrategy, Use::Bool, known);
+        checker.optional(strategy.max_parallel.as_ref(), Place::JobStrategy, Use::Number, known);
+    }
+    match &job.runs_on {
+        Some(RunsOn::Labels(node)) => checker.node(node, Place::JobKey, Use::Labels, known),
+        Some(RunsOn::Group { group, labels }) => {
+            checker.optional(group.as_ref(), Place::JobKey, Use::Text, known);
+            if let Some(labels) = labels {
+                checker.node(labels, Place::JobKey, Use::Labels, known);
+            }
+        }
+        None => {}
+    }
+    if let Some(snapshot) = &job.snapshot {
+        checker.optional(snapshot.image_name.as_ref(), Place::JobKey, Use::Text, known);
+        checker.condition(snapshot.condition.as_ref(), Place::SnapshotIf, known);
+    }
+    if let Some(container) = &job.container {
+        check_container(checker, container, "container", known);
+    }
+    checker.optional(job.services_expression.as_ref(), Place::JobKey, Use::Mapping, known);
+    for Service { id, container } in &job.services {
+        check_container(checker, container, &id.value, known);
+    }
+}
+
+fn check_container(checker: &mut Checker<'_>, container: &Container, name: &str, known: &Known) {
+    checker.optional(container.whole.as_ref(), Place::JobKey, Use::Any, known);
+    checker.optional(container.image.as_ref(), Place::JobKey, Use::Text, known);
+    if let Some(image) = &container.image
+        && image.as_literal_text().is_some_and(|text| text.trim().is_empty())
+    {
+        checker.warn(
+            Code::EmptyValue,
+            image.span(),
+            format!("the image of '{name}' is empty, so there is no container"),
+        );
+    }
+    checker.map(container.env.as_ref(), Place::ContainerEnv, known);
+    check_env_names(checker, container.env.as_ref());
+    for node in [&container.ports, &container.volumes, &container.entrypoint, &container.command]
+        .into_iter()
+        .flatten()
+    {
+        checker.node(node, Place::JobKey, Use::Text, known);
+    }
+    checker.optional(container.options.as_ref(), Place::JobKey, Use::Text, known);
+    if let Some(credentials) = &container.credentials {
+        check_credentials(checker, credentials, name, known);
+    }
+}
+
+fn check_credentials(checker: &mut Checker<'_>, credentials: &Credentials, name: &str, known: &Known) {
+    checker.optional(credentials.whole.as_ref(), Place::Credentials, Use::Mapping, known);
+    checker.optional(credentials.username.as_ref(), Place::Credentials, Use::Text, known);
+    checker.optional(credentials.password.as_ref(), Place::Credentials, Use::Text, known);
+    if credentials.whole.is_some() {
+        return;
+    }
+    if credentials.username.is_none() || credentials.password.is_none() {
+        let message = format!("the credentials of '{name}' need both 'username' and 'password'");
+        checker.warn(Code::MissingKey, credentials.span, message);
+    }
+    if let Some(password) = &credentials.password
+        && !password.has_expression()
+        && !password.raw().is_empty()
+    {
+        checker.push(
+            Diagnostic::warning(
+                Code::Credentials,
+                password.span(),
+                format!("the password of '{name}' stands in the file"),
+            )
+            .with_help("keep it in a secret: ${{ secrets.NAME }}"),
+        );
+    }
+}
+
+/// Names that no process can have in its environment.
+pub(super) fn check_env_names(checker: &mut Checker<'_>, env: Option<&TemplateMap>) {
+    for (key, _) in env.iter().flat_map(|env| env.entries()) {
+        let name = key.raw();
+        if !key.has_expression() && (name.is_empty() || name.contains(['=', '&', ' ', '\t', '\n', '\0'])) {
+            let message = format!("'{name}' cannot be the name of an environment variable");
+            checker.warn(Code::EnvironmentVariable, key.span(), message);
+        }
+    }
+}
+
+const SCOPES: [&str; 18] = [
+    "actions",
+    "artifact-metadata",
+    "attestations",
+    "checks",
+    "code-scanning",
+    "contents",
+    "deployments",
+    "discussions",
+    "id-token",
+    "issues",
+    "models",
+    "packages",
+    "pages",
+    "pull-requests",
+    "repository-projects",
+    "security-events",
+    "statuses",
+    "vulnerability-alerts",
+];
+
+/// Units of Gitea that its token permissions name and GitHub's do not.
+const GITEA_SCOPES: [&str; 4] = ["code", "releases", "wiki", "projects"];
+
+pub(super) fn check_permissions(checker: &mut Checker<'_>, permissions: &Permissions) {
+    if let Some(all) = &permissions.all
+        && !matches!(all.value.as_str(), "read-all" | "write-all")
+    {
+        let message = format!("'{}' is no permission for everything", all.value);
+        checker.push(
+            Diagnostic::error(Code::Permissions, all.span, message)
+                .with_help("write read-all, write-all, {} or a mapping of scopes"),
+        );
+    }
+    for (scope, level) in &permissions.scopes {
+        if GITEA_SCOPES.contains(&scope.value.as_str()) {
+            let message = format!("the permission scope '{}' exists on Gitea, not on GitHub", scope.value);
+            checker.warn(Code::Permissions, scope.span, message);
+            continue;
+        }
+        if !SCOPES.contains(&scope.value.as_str()) {
+            let help = suggest::nearest(scope, SCOPES).map_or_else(
+                || format!("known scopes: {}", SCOPES.join(", ")),
+                |near| format!("did you mean '{near}'?"),
+            );
+            let message = format!("unknown permission scope '{}'", scope.value);
+            checker.push(Diagnostic::error(Code::Permissions, scope.span, message).with_help(help));
+            continue;
+        }
+        let levels: &[&str] = match scope.value.as_str() {
+            "models" | "vulnerability-alerts" => &["read", "none"],
+            "id-token" => &["write", "none"],
+            _ => &["read", "write", "none"],
+        };
+        if !levels.contains(&level.value.as_str()) {
+            let message = format!("'{}' is no level of the permission '{}'", level.value, scope.value);
+            let help = format!("possible: {}", levels.join(", "));
+            checker.push(Diagnostic::error(Code::Permissions, level.span, message).with_help(help));
+        }
+    }
+}
