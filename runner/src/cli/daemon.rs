@@ -54,8 +54,8 @@ struct Wanted {
     labels: Option<String>,
 }
 
-/// Stacks are small: nothing here recurses deeply, and idle memory counts.
-const STACK: usize = 1 << 20;
+/// Bytes of a worker's stack. Only what is used takes memory; a job's whole story is one deep future.
+const STACK: usize = 8 << 20;
 
 /// Runs the subcommand.
 pub(super) fn run(args: DaemonArgs, outer: ConfigFile, environment: &Environment) -> ExitCode {
