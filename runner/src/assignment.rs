@@ -9,7 +9,7 @@ use prost_types::{Struct, value::Kind};
 use proto::runner::v1::{Result as NeedOutcome, Task};
 use workflows::{
     Contexts, InputKind, Job, JobStatus, Object, Scope, SourceFile, TemplateNode, Value, Workflow,
-    parse_payload,
+    parse_payload, plan::PlannedJob,
 };
 
 use crate::{
@@ -135,7 +135,7 @@ pub struct Assignment {
 pub struct Broken(pub String);
 
 /// What an assignment is made from, besides its job.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Parts {
     /// See [`Assignment::task`].
     pub task: i64,
@@ -224,6 +224,7 @@ impl Assignment {
                 default_url: default_url.trim_end_matches('/').to_owned(),
                 instance_url: runner.address.clone(),
                 token: Some(token),
+                workflows_with_actions: false,
                 local: Vec::new(),
             },
             inputs: inputs(&workflow, &context),
@@ -266,6 +267,33 @@ impl Assignment {
                 work.display_name = name;
             }
         }
+        work
+    }
+
+    /// A job that the planner has handed out; `parts` has what the planner does not know.
+    pub fn from_planned(planned: &PlannedJob, mut parts: Parts, runner: Arc<RunnerFacts>) -> Self {
+        let entries = |value: &Value| -> Vec<(String, Value)> {
+            let object = value.as_object().into_iter().flat_map(Object::iter);
+            object.map(|(key, value)| (key.to_owned(), value.clone())).collect()
+        };
+        parts.github = planned.github.as_object().cloned().unwrap_or_default();
+        parts.github.insert("job", planned.job().id.value.as_str());
+        let secrets = entries(&planned.secrets).into_iter();
+        parts.secrets = secrets.map(|(name, value)| (name, Secret::new(value.to_text()))).collect();
+        parts.needs = entries(&planned.needs)
+            .into_iter()
+            .map(|(id, need)| {
+                let outputs = entries(need.get("outputs").unwrap_or(&Value::Null)).into_iter();
+                let result = need.get("result").map(Value::to_text).unwrap_or_default();
+                (id, Need { result, outputs: outputs.map(|(name, value)| (name, value.to_text())).collect() })
+            })
+            .collect();
+        parts.inputs = planned.inputs.clone();
+        parts.matrix =
+            if planned.matrix.is_empty() { Value::Null } else { Value::object(planned.matrix.clone()) };
+        parts.strategy = planned.strategy.clone();
+        let mut work = Self::new(parts, Arc::new(planned.workflow.clone()), 0, runner);
+        work.display_name.clone_from(&planned.name);
         work
     }
 

@@ -31,6 +31,8 @@ pub struct ActionSource {
     pub instance_url: String,
     /// The job's token, which only its own server gets.
     pub token: Option<Secret<String>>,
+    /// Whether called workflows come from `default_url` too: for runs without a server.
+    pub workflows_with_actions: bool,
     /// Folders that stand for repositories: `owner/name` or `owner/name@ref`.
     pub local: Vec<(String, PathBuf)>,
 }
@@ -269,8 +271,13 @@ impl Actions {
 }
 
 impl ActionSource {
+    /// Where called workflows without a host are: at the job's own server, or where `exec` takes everything from.
+    pub(crate) fn workflow_url(&self) -> &str {
+        if self.workflows_with_actions { &self.default_url } else { &self.instance_url }
+    }
+
     /// The folder that stands for a repository, if one was named.
-    fn stand_in(&self, reference: &RemoteReference) -> Option<&PathBuf> {
+    pub(crate) fn stand_in(&self, reference: &RemoteReference) -> Option<&PathBuf> {
         let name = reference.name();
         let whole = format!("{name}@{}", reference.git_ref);
         self.local

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use workflows::{Scope, SourceFile, Value, Workflow, parse_payload, plan};
+use workflows::{Code, Diagnostic, Scope, SourceFile, Value, Workflow, parse_workflow, plan};
 
 use crate::{
     action::{ActionSource, ActionStore, GitNetwork, StoreOptions, WorkingTree},
@@ -90,7 +90,7 @@ pub(super) struct ExecArgs {
     /// The address of the server that is stood in for; default: that of the remote.
     #[arg(long)]
     gitea_instance: Option<String>,
-    /// `github.actor`; default: git's `user.name`.
+    /// `github.actor`; the default is that of the official runner.
     #[arg(short, long)]
     actor: Option<String>,
     /// Rebuild the images of actions.
@@ -142,7 +142,7 @@ async fn execute(args: &ExecArgs, console: &Console) -> Result<bool, Refused> {
         name: event_name,
         payload: args.eventpath.clone(),
         inputs: pairs(&args.input, "--input")?,
-        actor: args.actor.clone().or_else(|| repository.user.clone()).unwrap_or_else(|| "esteira".to_owned()),
+        actor: args.actor.clone().unwrap_or_else(|| "nektos/act".to_owned()),
         server: server.unwrap_or_else(|| "https://gitea.com".to_owned()).trim_end_matches('/').to_owned(),
     };
     let payload = spec.payload(&repository).map_err(|error| Refused(error.to_string()))?;
@@ -171,7 +171,7 @@ async fn execute(args: &ExecArgs, console: &Console) -> Result<bool, Refused> {
     let session = uuid::Uuid::new_v4().to_string();
     let backends = backends(scratch.path())?;
     let store = open_store(args)?;
-    let options = options(args, &root, &repository, &spec, github, session)?;
+    let options = options(args, &root, &spec, github, session)?;
     let cancel = Cancel::new();
     let run = LocalRun { options: &options, backends: &backends, store: &store, console, cancel: &cancel };
     let work = async {
@@ -233,15 +233,15 @@ fn load(args: &ExecArgs, root: &Path) -> Result<Vec<Workflow>, Refused> {
     let mut wrong = Vec::new();
     for file in found {
         let source = SourceFile::new(&file.name, &file.text);
-        match parse_payload(&source).into_result() {
-            Ok(workflow) => parsed.push(workflow),
-            Err(diagnostics) => wrong.extend(
-                diagnostics
-                    .iter()
-                    .filter(|diagnostic| diagnostic.is_error())
-                    .map(|diagnostic| workflows::render_line(diagnostic, &source)),
-            ),
-        }
+        let read = parse_workflow(&source);
+        // Gitea's servers offer every context everywhere: that is no reason not to run a file.
+        let fatal = |diagnostic: &&Diagnostic| {
+            diagnostic.is_error() && !(read.value.is_some() && diagnostic.code == Code::ContextAvailability)
+        };
+        wrong.extend(
+            read.diagnostics.iter().filter(fatal).map(|found| workflows::render_line(found, &source)),
+        );
+        parsed.extend(read.value);
     }
     if wrong.is_empty() { Ok(parsed) } else { Err(Refused(wrong.join("\n"))) }
 }
@@ -329,7 +329,6 @@ fn open_store(args: &ExecArgs) -> Result<ActionStore, Refused> {
 fn options(
     args: &ExecArgs,
     root: &Path,
-    repository: &Repository,
     spec: &EventSpec,
     github: workflows::Object,
     session: String,
@@ -356,7 +355,6 @@ fn options(
         by_name.insert(label, placement(&image));
     }
     let local = pairs(&args.local_action, "--local-action")?;
-    let _ = repository;
     Ok(LocalOptions {
         root: root.to_owned(),
         github,
@@ -382,6 +380,7 @@ fn options(
             default_url: args.default_actions_url.trim_end_matches('/').to_owned(),
             instance_url: spec.server.clone(),
             token,
+            workflows_with_actions: args.gitea_instance.is_none(),
             local: local.into_iter().map(|(name, path)| (name, PathBuf::from(path))).collect(),
         },
         working_tree: (!args.no_skip_checkout).then(|| Arc::new(WorkingTree::new(root.to_owned()))),

@@ -12,6 +12,7 @@ pub(crate) mod guard;
 mod hooks;
 mod outputs;
 mod place;
+mod reusable;
 mod setup;
 pub(crate) mod state;
 pub(crate) mod steps;
@@ -24,6 +25,7 @@ use std::{
 };
 
 pub(crate) use contexts::before_place as contexts_before_place;
+pub(crate) use reusable::{fetch_called, parse_called};
 use workflows::{Contexts, JobStatus, Scope, StatusFunctions};
 
 use self::{guard::Patience, place::Chosen, state::JobState, steps::JobRun};
@@ -109,7 +111,7 @@ async fn run_job<H: Backend, D: Backend>(
         Err(error) => return failed(log, &format!("The job's `if` cannot be evaluated: {error}")).await,
     }
     if work.job().call.is_some() {
-        return failed(log, "The job calls a reusable workflow, which this server does not expand.").await;
+        return reusable::run_called(work, backends, store, log, cancel).await;
     }
     let limit = match time_limit(work, contexts) {
         Ok(limit) => limit,

@@ -18,13 +18,13 @@ pub use files::{FoundWorkflow, find};
 pub use repository::Repository;
 use tokio::{sync::Semaphore, task::JoinSet};
 use workflows::{
-    Diagnostic, Object, SourceFile, Value, Workflow, parse_payload,
+    Diagnostic, Object, Value, Workflow,
     plan::{JobKey, JobResult, PlannedJob, Run, RunOptions, Step, WorkflowReference, WorkflowRequest},
 };
 
 use crate::{
-    action::{ActionSource, ActionStore, RemoteReference, WorkingTree},
-    assignment::{Assignment, Need, Parts, RunnerFacts},
+    action::{ActionSource, ActionStore, Origin, WorkingTree},
+    assignment::{Assignment, Parts, RunnerFacts},
     backend::Backend,
     cancel::{Cancel, CancelCause},
     job::{self, Backends},
@@ -35,9 +35,6 @@ use crate::{
     },
     secret::Secret,
 };
-
-/// The largest workflow file that is read, in bytes.
-const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Everything that a local run is told.
 #[derive(Debug)]
@@ -208,67 +205,25 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
         if let Placement::Docker(image) = other {
             runner.config.default_image = Some(image.clone());
         }
-        let secrets = planned.secrets.as_object().into_iter().flat_map(Object::iter);
-        let needs = planned.needs.as_object().into_iter().flat_map(Object::iter);
-        let mut github = planned.github.as_object().cloned().unwrap_or_default();
-        github.insert("job", planned.job().id.value.as_str());
         let parts = Parts {
             task: i64::try_from(planned.key.number()).unwrap_or(i64::MAX).saturating_add(1),
-            github,
-            secrets: secrets.map(|(name, value)| (name.to_owned(), Secret::new(value.to_text()))).collect(),
             vars: options.vars.clone(),
-            needs: needs.map(|(id, need)| (id.to_owned(), to_need(need))).collect(),
-            inputs: planned.inputs.clone(),
-            matrix: if planned.matrix.is_empty() {
-                Value::Null
-            } else {
-                Value::object(planned.matrix.clone())
-            },
-            strategy: planned.strategy.clone(),
-            services: Vec::new(),
             source: options.source.clone(),
             working_tree: options.working_tree.clone(),
+            ..Parts::default()
         };
-        let mut work = Assignment::new(parts, Arc::new(planned.workflow.clone()), 0, Arc::new(runner));
-        work.display_name.clone_from(&planned.name);
-        work
+        Assignment::from_planned(planned, parts, Arc::new(runner))
     }
 
     /// Reads a called workflow: from this folder, or from another repository.
     async fn fetch(&self, request: &WorkflowRequest) -> Result<Workflow, String> {
-        let (name, text) = match (&request.reference, &request.from) {
-            (WorkflowReference::Local { path }, None) => {
-                let file = self.options.root.join(path);
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|error| format!("{path} cannot be read: {error}"))?;
-                (path.clone(), text)
-            }
-            (WorkflowReference::Local { path }, Some(from)) => {
-                let remote = RemoteReference { path: path.clone(), ..remote_reference(from) };
-                self.remote_file(&remote).await?
-            }
-            (WorkflowReference::Remote(remote), _) => self.remote_file(&remote_reference(remote)).await?,
-        };
-        let source = SourceFile::new(&name, &text);
-        parse_payload(&source).into_result().map_err(|diagnostics| {
-            diagnostics.first().map_or_else(
-                || format!("{name} cannot be read"),
-                |diagnostic| workflows::render_line(diagnostic, &source),
-            )
-        })
-    }
-
-    async fn remote_file(&self, reference: &RemoteReference) -> Result<(String, String), String> {
-        let source = &self.options.source;
-        let remote = source.remote(reference);
-        let archive =
-            self.store.obtain(&remote, &reference.git_ref).await.map_err(|error| format!("{error}"))?;
-        let found = archive
-            .read_first(std::slice::from_ref(&reference.path), FILE_LIMIT)
-            .map_err(|error| format!("{reference} cannot be read: {error}"))?;
-        let (_, content) = found.ok_or_else(|| format!("{reference} does not exist"))?;
-        let text = String::from_utf8(content).map_err(|_| format!("{reference} is no UTF-8"))?;
-        Ok((reference.to_string(), text))
+        if let (WorkflowReference::Local { path }, None) = (&request.reference, &request.from) {
+            let file = self.options.root.join(path);
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| format!("{path} cannot be read: {error}"))?;
+            return job::parse_called(path, &text);
+        }
+        job::fetch_called(request, &self.options.source, &Origin::default(), self.store).await
     }
 }
 
@@ -299,24 +254,6 @@ fn perform<H: Backend, D: Backend>(
         let line = JobLine { name, conclusion: report.conclusion, duration: begun.elapsed() };
         Finished { key, line, report, continue_on_error }
     })
-}
-
-fn remote_reference(remote: &workflows::plan::RemoteWorkflow) -> RemoteReference {
-    RemoteReference {
-        base: remote.server.clone(),
-        owner: remote.owner.clone(),
-        repository: remote.repository.clone(),
-        path: remote.path.clone(),
-        git_ref: remote.reference.clone(),
-    }
-}
-
-fn to_need(need: &Value) -> Need {
-    let outputs = need.get("outputs").and_then(Value::as_object).into_iter().flat_map(Object::iter);
-    Need {
-        result: need.get("result").map(Value::to_text).unwrap_or_default(),
-        outputs: outputs.map(|(name, value)| (name.to_owned(), value.to_text())).collect(),
-    }
 }
 
 const fn conclusion(result: JobResult) -> Conclusion {

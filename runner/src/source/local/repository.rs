@@ -13,8 +13,6 @@ pub struct Repository {
     pub git_ref: String,
     /// `https://host` of the remote, if it has one.
     pub server: Option<String>,
-    /// `user.name` of git.
-    pub user: Option<String>,
 }
 
 impl Repository {
@@ -38,7 +36,6 @@ impl Repository {
             sha: git(&["rev-parse", "-q", "--verify", "HEAD"]).unwrap_or_else(|| "0".repeat(40)),
             git_ref: git_ref.unwrap_or_else(|| "refs/heads/main".to_owned()),
             server,
-            user: git(&["config", "--get", "user.name"]),
         }
     }
 

@@ -246,6 +246,14 @@ impl Run {
         self.is_finished().then(|| self.frame_result(0))
     }
 
+    /// What the jobs of the run's own workflow that have ended left, in the order of the file.
+    pub fn results(&self) -> impl Iterator<Item = &NeedResult> {
+        self.frames[0].nodes.iter().filter_map(|node| match &self.nodes[*node].state {
+            NodeState::Done(result) => Some(result),
+            _ => None,
+        })
+    }
+
     /// Stops the run: jobs that wait are cancelled unless their `if` holds for a cancelled run. Running
     /// jobs are named by [`Step::Cancel`] and still have to be finished.
     pub fn cancel(&mut self) {
