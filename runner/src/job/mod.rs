@@ -16,6 +16,8 @@ mod reusable;
 mod setup;
 pub(crate) mod state;
 pub(crate) mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
