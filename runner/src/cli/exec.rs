@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -15,7 +15,11 @@ use workflows::{Code, Diagnostic, Scope, SourceFile, Value, Workflow, parse_work
 use crate::{
     action::{ActionSource, ActionStore, GitNetwork, StoreOptions, WorkingTree},
     assignment::{JobConfig, RunnerFacts},
-    backend::host::{HostBackend, HostConfig},
+    backend::{
+        Notes,
+        docker::{DockerBackend, DockerConfig, Transport},
+        host::{HostBackend, HostConfig},
+    },
     cancel::{Cancel, CancelCause},
     job::Backends,
     label::Placement,
@@ -93,6 +97,21 @@ pub(super) struct ExecArgs {
     /// `github.actor`; the default is that of the official runner.
     #[arg(short, long)]
     actor: Option<String>,
+    /// Pull images although they are there.
+    #[arg(short, long)]
+    pull: bool,
+    /// Give job containers all privileges.
+    #[arg(long)]
+    privileged: bool,
+    /// More options for job containers.
+    #[arg(long)]
+    container_opts: Option<String>,
+    /// The engine's address; `-` keeps its socket out of the jobs.
+    #[arg(long)]
+    container_daemon_socket: Option<String>,
+    /// The network of job containers.
+    #[arg(long)]
+    network: Option<String>,
     /// Rebuild the images of actions.
     #[arg(long)]
     rebuild: bool,
@@ -106,6 +125,9 @@ pub(super) struct ExecArgs {
     #[arg(long)]
     concurrent_jobs: Option<usize>,
 }
+
+/// The image of labels when none is named: that of Gitea's own runner.
+const DEFAULT_IMAGE: &str = "docker.gitea.com/runner-images:ubuntu-latest";
 
 /// A command line that cannot be followed, or a workflow that cannot be run. One sentence.
 #[derive(Debug, thiserror::Error)]
@@ -169,9 +191,10 @@ async fn execute(args: &ExecArgs, console: &Console) -> Result<bool, Refused> {
     let scratch =
         tempfile::tempdir().map_err(|error| Refused(format!("cannot make a scratch folder: {error}")))?;
     let session = uuid::Uuid::new_v4().to_string();
-    let backends = backends(scratch.path())?;
+    let backends = backends(args, scratch.path()).await?;
     let store = open_store(args)?;
-    let options = options(args, &root, &spec, github, session)?;
+    let placement = default_placement(args, &backends, console).await;
+    let options = options(args, &root, &spec, github, session, placement)?;
     let cancel = Cancel::new();
     let run = LocalRun { options: &options, backends: &backends, store: &store, console, cancel: &cancel };
     let work = async {
@@ -299,20 +322,74 @@ fn inputs(workflow: &Workflow, spec: &EventSpec, payload: &serde_json::Value) ->
         .map_err(|errors| Refused(format!("{}: {}", workflow.source.name(), errors.join("; "))))
 }
 
-fn backends(scratch: &Path) -> Result<Backends<HostBackend, HostBackend>, Refused> {
+/// Both kinds of places. A folder of their own holds what they leave behind.
+async fn backends(args: &ExecArgs, scratch: &Path) -> Result<Backends<HostBackend, DockerBackend>, Refused> {
     let executable =
         std::env::current_exe().map_err(|error| Refused(format!("cannot find this program: {error}")))?;
-    let environ = std::env::vars_os()
+    let environ: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    let docker = DockerBackend::connect(DockerConfig {
+        docker_host: args.container_daemon_socket.clone().unwrap_or_default(),
+        environ: environ.clone(),
+        state: scratch.join("engine"),
+        executable: executable.clone(),
+        network: args.network.clone().unwrap_or_default(),
+        enable_ipv4: None,
+        enable_ipv6: None,
+        privileged: args.privileged,
+        options: args.container_opts.clone().unwrap_or_default(),
+        workdir_parent: "/workspace".to_owned(),
+        // It is the user's own machine.
+        valid_volumes: vec!["**".to_owned()],
+        force_pull: args.pull,
+        service_ready_timeout: Some(Duration::from_secs(300)),
+        tool_cache: None,
+        transport: Transport::Auto,
+    })
+    .await
+    .map_err(|error| format!("There is no container engine here: {error}"));
     let host = HostBackend::new(HostConfig {
         executable,
         scratch: scratch.join("jobs"),
         tool_cache: None,
         environ,
-        engine: None,
+        engine: docker.as_ref().ok().cloned(),
     });
-    Ok(Backends { host, docker: Err("There is no container engine here.".to_owned()) })
+    Ok(Backends { host, docker })
+}
+
+/// Where labels without a place of their own lead. What was asked for is obeyed; otherwise containers when an engine
+/// answers and has the image or can get it, and the host when not.
+async fn default_placement(
+    args: &ExecArgs,
+    backends: &Backends<HostBackend, DockerBackend>,
+    console: &Console,
+) -> Placement {
+    if let Some(image) = &args.image {
+        return placement(image);
+    }
+    let why = match &backends.docker {
+        Ok(docker) => match docker.obtain_image(DEFAULT_IMAGE, &Told(console)).await {
+            Ok(()) => {
+                console.note(&format!("jobs run in containers of {DEFAULT_IMAGE} ({})", docker.describe()));
+                return Placement::Docker(DEFAULT_IMAGE.to_owned());
+            }
+            Err(error) => format!("the image {DEFAULT_IMAGE} cannot be had: {error}"),
+        },
+        Err(error) => error.clone(),
+    };
+    console.note(&format!("jobs run on this machine: {why}"));
+    Placement::Host
+}
+
+/// Pull progress on the console.
+struct Told<'a>(&'a Console);
+
+impl Notes for Told<'_> {
+    async fn note(&self, line: &str) {
+        self.0.note(line);
+    }
 }
 
 fn open_store(args: &ExecArgs) -> Result<ActionStore, Refused> {
@@ -332,6 +409,7 @@ fn options(
     spec: &EventSpec,
     github: workflows::Object,
     session: String,
+    other: Placement,
 ) -> Result<LocalOptions, Refused> {
     let mut envs: BTreeMap<String, String> = env_file(&root.join(&args.env_file))?.into_iter().collect();
     for entry in &args.env {
@@ -371,7 +449,7 @@ fn options(
                     .ok_or_else(|| Refused(format!("--matrix {entry}: write KEY:VALUE")))
             })
             .collect::<Result<_, _>>()?,
-        placements: (by_name, placement(args.image.as_deref().unwrap_or("-self-hosted"))),
+        placements: (by_name, other),
         parallel: args
             .concurrent_jobs
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))

@@ -173,6 +173,15 @@ impl DockerBackend {
         }
     }
 
+    /// Makes sure that an image is there: pulls it when it is not.
+    pub async fn obtain_image<N: Notes>(&self, image: &str, notes: &N) -> Result<(), BackendError> {
+        if self.has_image(image).await? {
+            return Ok(());
+        }
+        let wanted = image::Wanted { image, credentials: None, platform: None, pull: None };
+        image::pull(&self.shared, &wanted, notes).await
+    }
+
     /// Whether an image is there. One request.
     pub async fn has_image(&self, image: &str) -> Result<bool, BackendError> {
         match self.shared.engine.docker.inspect_image(image).await {

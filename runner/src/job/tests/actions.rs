@@ -13,13 +13,17 @@ runs: {using: node20, pre: pre.js, main: main.js, post: post.js}
 fn with_node(tale: Tale, name: &str) -> Tale {
     let base = format!("/w/o/r/{name}");
     tale.with_file(&format!("{base}/action.yml"), NODE)
-        .with_file(&format!("{base}/main.js"), "print main\nshow INPUT_GIVEN\nshow INPUT_PLAIN\nstate S=kept\noutput o=1")
+        .with_file(
+            &format!("{base}/main.js"),
+            "print main\nshow INPUT_GIVEN\nshow INPUT_PLAIN\nstate S=kept\noutput o=1",
+        )
         .with_file(&format!("{base}/post.js"), "print post\nshow STATE_S")
 }
 
 #[tokio::test]
 async fn posts_run_backwards_and_remember() {
-    let tale = Tale::steps("    - {uses: ./a, id: one}\n    - {uses: ./b, with: {given: own}}\n    - run: exit 1\n");
+    let tale =
+        Tale::steps("    - {uses: ./a, id: one}\n    - {uses: ./b, with: {given: own}}\n    - run: exit 1\n");
     let tale = with_node(with_node(tale, "a"), "b");
     let story = tale.tell().await;
     assert_eq!(story.report.conclusion, Conclusion::Failure);
@@ -68,9 +72,16 @@ runs:
     .with_file("/w/o/r/c/action.yml", composite);
     let story = with_node(tale, "n").tell().await;
     assert_eq!(story.report.conclusion, Conclusion::Success, "{:?}", story.lines);
-    for line in
-        ["INPUT_WHO=(unset)", "OUTER=seen", "me [] []", "INPUT_GIVEN=d", "FROM=inside", "OUTER=(unset)", "42 []", "post"]
-    {
+    for line in [
+        "INPUT_WHO=(unset)",
+        "OUTER=seen",
+        "me [] []",
+        "INPUT_GIVEN=d",
+        "FROM=inside",
+        "OUTER=(unset)",
+        "42 []",
+        "post",
+    ] {
         assert!(story.says(line), "{line}: {:?}", story.lines);
     }
 }
@@ -86,7 +97,9 @@ runs:
   - {shell: sh, run: print never}
   - {if: failure(), shell: sh, run: print inner cleanup}
 ";
-    let tale = Tale::steps("    - run: exit 2\n    - {uses: ./c, if: always(), id: c}\n    - {if: always(), run: 'print ${{ steps.c.outcome }}'}\n");
+    let tale = Tale::steps(
+        "    - run: exit 2\n    - {uses: ./c, if: always(), id: c}\n    - {if: always(), run: 'print ${{ steps.c.outcome }}'}\n",
+    );
     let story = tale.with_file("/w/o/r/c/action.yml", composite).tell().await;
     assert!(story.says("inner cleanup") && story.says("failure"));
     assert!(!story.says("not yet") && !story.says("never"), "{:?}", story.lines);

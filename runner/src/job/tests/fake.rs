@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use crate::{
     backend::{
-        Backend, BackendError, Collected, ExecOutcome, ExecSpec, Exit, FileOut, ImageBuild, ImageRun, JobEnv, JobSpec,
-        Layout, Notes, Output, Stream, TeardownReport,
+        Backend, BackendError, Collected, ExecOutcome, ExecSpec, Exit, FileOut, ImageBuild, ImageRun, JobEnv,
+        JobSpec, Layout, Notes, Output, Stream, TeardownReport,
     },
     cancel::Cancel,
 };
@@ -85,7 +85,8 @@ impl JobEnv for FakeEnv {
         if self.fake.missing.contains(&spec.argv[0]) {
             exit = Exit::NotStarted(format!("{} was not found", spec.argv[0]));
         } else {
-            let path = spec.argv.iter().rev().find(|word| files.contains_key(*word)).cloned().unwrap_or_default();
+            let path =
+                spec.argv.iter().rev().find(|word| files.contains_key(*word)).cloned().unwrap_or_default();
             self.note(format!("{} {path}", spec.argv[0]));
             let script = files.get(&path).cloned().unwrap_or_default();
             for line in script.lines() {
@@ -147,7 +148,9 @@ impl JobEnv for FakeEnv {
 
     async fn read(&self, file: FileOut) -> Result<Collected, BackendError> {
         let files = self.fake.files.lock().unwrap();
-        Ok(files.get(&file.path).map_or(Collected::Missing, |text| Collected::Content(Bytes::from(text.clone()))))
+        Ok(files
+            .get(&file.path)
+            .map_or(Collected::Missing, |text| Collected::Content(Bytes::from(text.clone()))))
     }
 
     async fn hash_files(&self, patterns: Vec<String>, _: bool) -> Result<String, BackendError> {
@@ -170,7 +173,12 @@ impl JobEnv for FakeEnv {
         Ok(ExecOutcome { exit: Exit::Code(0), files, output_held: false })
     }
 
-    async fn build_image<O: Output>(&self, build: ImageBuild, _: &mut O, _: &Cancel) -> Result<(), BackendError> {
+    async fn build_image<O: Output>(
+        &self,
+        build: ImageBuild,
+        _: &mut O,
+        _: &Cancel,
+    ) -> Result<(), BackendError> {
         self.note(format!("build {}", build.dockerfile));
         Ok(())
     }

@@ -110,7 +110,8 @@ impl Tale {
         let work = Assignment::new(self.parts, Arc::new(workflow), 0, Arc::new(runner));
         let folder = tempfile::tempdir().unwrap();
         let store =
-            ActionStore::open(folder.path().to_owned(), StoreOptions::default(), GitNetwork::default()).unwrap();
+            ActionStore::open(folder.path().to_owned(), StoreOptions::default(), GitNetwork::default())
+                .unwrap();
         let backends = Backends { host: self.fake.clone(), docker: Ok(self.fake.clone()) };
         let (sink, mut events) = Sink::new(self.cancel.clone());
         let mut lines = Vec::new();
@@ -153,7 +154,9 @@ async fn a_label_that_nobody_has_is_a_sentence() {
 #[tokio::test]
 async fn a_jobs_if_decides_before_anything_is_prepared() {
     let mut tale = Tale::job("    if: needs.a.result == 'success'\n    steps: [{run: print x}]\n");
-    tale.parts.needs.push(("a".into(), crate::assignment::Need { result: "failure".into(), ..Default::default() }));
+    tale.parts
+        .needs
+        .push(("a".into(), crate::assignment::Need { result: "failure".into(), ..Default::default() }));
     let story = tale.tell().await;
     assert_eq!(story.report.conclusion, Conclusion::Skipped);
     assert!(story.fake.done.lock().unwrap().is_empty());

@@ -20,8 +20,19 @@ async fn steps_run_in_order_and_conditions_decide() {
     assert_eq!(
         story.output(),
         [
-            "> 0", "one", "< 0 success", "> 1", "##[error]Process completed with exit code 4.", "< 1 failure",
-            "< 2 skipped", "> 3", "after failure .", "< 3 success", "< 4 skipped", "> 5", "last failure",
+            "> 0",
+            "one",
+            "< 0 success",
+            "> 1",
+            "##[error]Process completed with exit code 4.",
+            "< 1 failure",
+            "< 2 skipped",
+            "> 3",
+            "after failure .",
+            "< 3 success",
+            "< 4 skipped",
+            "> 5",
+            "last failure",
             "< 5 success"
         ]
     );
