@@ -25,6 +25,7 @@ use crate::{
     label::Placement,
     report::console::{Console, Look},
     secret::Secret,
+    settings::Environment,
     source::local::{EventSpec, LocalOptions, LocalRun, Repository, find},
 };
 
@@ -126,6 +127,9 @@ pub(super) struct ExecArgs {
     concurrent_jobs: Option<usize>,
 }
 
+/// The variables of this process.
+type Environ = BTreeMap<String, String>;
+
 /// The image of labels when none is named: that of Gitea's own runner.
 const DEFAULT_IMAGE: &str = "docker.gitea.com/runner-images:ubuntu-latest";
 
@@ -135,9 +139,14 @@ const DEFAULT_IMAGE: &str = "docker.gitea.com/runner-images:ubuntu-latest";
 struct Refused(String);
 
 /// Runs the workflows; the exit code is 0 when all of them succeeded.
-pub(super) async fn run(args: ExecArgs) -> ExitCode {
-    let console = if args.json { Console::new(Look::Json) } else { Console::detect() };
-    match execute(&args, &console).await {
+pub(super) async fn run(args: ExecArgs, environment: Environment) -> ExitCode {
+    let coloured = std::io::stdout().is_terminal() && !environment.all.contains_key("NO_COLOR");
+    let console = Console::new(match (args.json, coloured) {
+        (true, _) => Look::Json,
+        (false, true) => Look::Coloured,
+        (false, false) => Look::Plain,
+    });
+    match execute(&args, &console, &environment.all).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(Refused(error)) => {
@@ -148,7 +157,7 @@ pub(super) async fn run(args: ExecArgs) -> ExitCode {
     }
 }
 
-async fn execute(args: &ExecArgs, console: &Console) -> Result<bool, Refused> {
+async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Result<bool, Refused> {
     let root = args
         .directory
         .canonicalize()
@@ -191,10 +200,10 @@ async fn execute(args: &ExecArgs, console: &Console) -> Result<bool, Refused> {
     let scratch =
         tempfile::tempdir().map_err(|error| Refused(format!("cannot make a scratch folder: {error}")))?;
     let session = uuid::Uuid::new_v4().to_string();
-    let backends = backends(args, scratch.path()).await?;
-    let store = open_store(args)?;
+    let backends = backends(args, scratch.path(), environ).await?;
+    let store = open_store(args, environ)?;
     let placement = default_placement(args, &backends, console).await;
-    let options = options(args, &root, &spec, github, session, placement)?;
+    let options = options(args, &root, &spec, github, session, placement, environ)?;
     let cancel = Cancel::new();
     let run = LocalRun { options: &options, backends: &backends, store: &store, console, cancel: &cancel };
     let work = async {
@@ -323,12 +332,13 @@ fn inputs(workflow: &Workflow, spec: &EventSpec, payload: &serde_json::Value) ->
 }
 
 /// Both kinds of places. A folder of their own holds what they leave behind.
-async fn backends(args: &ExecArgs, scratch: &Path) -> Result<Backends<HostBackend, DockerBackend>, Refused> {
+async fn backends(
+    args: &ExecArgs,
+    scratch: &Path,
+    environ: &Environ,
+) -> Result<Backends<HostBackend, DockerBackend>, Refused> {
     let executable =
         std::env::current_exe().map_err(|error| Refused(format!("cannot find this program: {error}")))?;
-    let environ: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let docker = DockerBackend::connect(DockerConfig {
         docker_host: args.container_daemon_socket.clone().unwrap_or_default(),
         environ: environ.clone(),
@@ -353,7 +363,7 @@ async fn backends(args: &ExecArgs, scratch: &Path) -> Result<Backends<HostBacken
         executable,
         scratch: scratch.join("jobs"),
         tool_cache: None,
-        environ,
+        environ: environ.clone(),
         engine: docker.as_ref().ok().cloned(),
     });
     Ok(Backends { host, docker })
@@ -392,10 +402,10 @@ impl Notes for Told<'_> {
     }
 }
 
-fn open_store(args: &ExecArgs) -> Result<ActionStore, Refused> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+fn open_store(args: &ExecArgs, environ: &Environ) -> Result<ActionStore, Refused> {
+    let path = |name: &str| environ.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = path("XDG_CACHE_HOME")
+        .or_else(|| path("HOME").map(|home| home.join(".cache")))
         .unwrap_or_else(std::env::temp_dir);
     let folder = cache.join("esteira").join("actions");
     let options = StoreOptions { offline: args.offline, ..StoreOptions::default() };
@@ -410,16 +420,17 @@ fn options(
     github: workflows::Object,
     session: String,
     other: Placement,
+    environ: &Environ,
 ) -> Result<LocalOptions, Refused> {
     let mut envs: BTreeMap<String, String> = env_file(&root.join(&args.env_file))?.into_iter().collect();
     for entry in &args.env {
         let (name, value) = entry.split_once('=').map_or_else(
-            || (entry.as_str(), std::env::var(entry).unwrap_or_default()),
+            || (entry.as_str(), environ.get(entry).cloned().unwrap_or_default()),
             |(name, value)| (name, value.to_owned()),
         );
         envs.insert(name.to_owned(), value);
     }
-    let secrets = secrets(&args.secret)?;
+    let secrets = secrets(&args.secret, environ)?;
     let mut github = github;
     let token = secrets
         .iter()
@@ -491,15 +502,15 @@ fn pairs(entries: &[String], flag: &str) -> Result<Vec<(String, String)>, Refuse
 }
 
 /// Secrets by name in upper case: given, from the environment, or asked for.
-fn secrets(entries: &[String]) -> Result<Vec<(String, Secret<String>)>, Refused> {
+fn secrets(entries: &[String], environ: &Environ) -> Result<Vec<(String, Secret<String>)>, Refused> {
     let mut secrets = Vec::new();
     for entry in entries {
         let (name, value) = match entry.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
-            None => match std::env::var(entry) {
-                Ok(value) => (entry.as_str(), value),
-                Err(_) if std::io::stdin().is_terminal() => (entry.as_str(), ask(entry)?),
-                Err(_) => {
+            None => match environ.get(entry) {
+                Some(value) => (entry.as_str(), value.clone()),
+                None if std::io::stdin().is_terminal() => (entry.as_str(), ask(entry)?),
+                None => {
                     return Err(Refused(format!(
                         "the secret {entry} has no value: write --secret {entry}=VALUE or set it in the environment"
                     )));

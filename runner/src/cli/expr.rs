@@ -7,13 +7,14 @@ use std::{
     process::ExitCode,
 };
 
+use super::Exit;
 use serde_json::{Map, Value as Json, json};
 use workflows::{Condition, Contexts, EvalError, Expression, JobStatus, Scope, Template, Value};
 
 /// Answers each line of `input` on `output`.
 pub(super) fn run(input: impl BufRead, mut output: impl Write) -> ExitCode {
     for line in input.lines() {
-        let Ok(line) = line else { return ExitCode::from(2) };
+        let Ok(line) = line else { return Exit::Usage.into() };
         if line.trim().is_empty() {
             continue;
         }
@@ -22,7 +23,7 @@ pub(super) fn run(input: impl BufRead, mut output: impl Write) -> ExitCode {
             Err(error) => json!({ "id": Json::Null, "error": format!("the line is no JSON: {error}") }),
         };
         if writeln!(output, "{answer}").is_err() {
-            return ExitCode::from(2);
+            return Exit::Usage.into();
         }
     }
     ExitCode::SUCCESS

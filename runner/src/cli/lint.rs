@@ -14,7 +14,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde_json::{Value as Json, json};
 use workflows::{
-    Code, Colour, Diagnostic, FileKind, Files, LintOptions, Severity, SourceFile, lint, plan::WorkflowReference, render,
+    Code, Colour, Diagnostic, FileKind, Files, LintOptions, Severity, SourceFile, lint,
+    plan::WorkflowReference, render,
 };
 
 use super::Exit;
@@ -87,7 +88,7 @@ pub(super) fn run(args: LintArgs) -> ExitCode {
             if tell(args.format, &checked).is_err() {
                 return Exit::Usage.into();
             }
-            if failed { Exit::Failed.into() } else { Exit::Success.into() }
+            if failed { Exit::Failure.into() } else { Exit::Success.into() }
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
@@ -111,7 +112,9 @@ fn check(args: &LintArgs) -> Result<Vec<Checked>, String> {
             }
         }
         if paths.is_empty() {
-            return Err("there are no workflows in .gitea/workflows or .github/workflows; name the files".to_owned());
+            return Err(
+                "there are no workflows in .gitea/workflows or .github/workflows; name the files".to_owned()
+            );
         }
     }
     for path in &args.files {
@@ -203,7 +206,10 @@ fn read(path: &Path) -> Result<(String, String), String> {
 }
 
 fn has_shellcheck() -> bool {
-    std::process::Command::new("shellcheck").arg("--version").output().is_ok_and(|output| output.status.success())
+    std::process::Command::new("shellcheck")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 /// The repository that a file is in: the folder above `.github` or `.gitea`.
@@ -251,7 +257,11 @@ fn tell(format: Format, checked: &[Checked]) -> io::Result<()> {
             let colour = if io::stdout().is_terminal() { Colour::Always } else { Colour::Never };
             let (mut errors, mut warnings) = (0, 0);
             for (file, finding) in all {
-                if finding.is_error() { errors += 1 } else { warnings += 1 }
+                if finding.is_error() {
+                    errors += 1
+                } else {
+                    warnings += 1
+                }
                 writeln!(out, "{}", render(finding, &file.source, colour).trim_end())?;
             }
             if errors + warnings > 0 {
@@ -304,8 +314,11 @@ fn sarif(checked: &[Checked]) -> Json {
     for file in checked {
         for finding in &file.findings {
             let code = finding.code.as_str();
-            rules.entry(code).or_insert_with(|| json!({ "id": code, "shortDescription": { "text": finding.code.about() } }));
-            let (start, end) = (file.source.position(finding.span.start), file.source.position(finding.span.end));
+            rules.entry(code).or_insert_with(
+                || json!({ "id": code, "shortDescription": { "text": finding.code.about() } }),
+            );
+            let (start, end) =
+                (file.source.position(finding.span.start), file.source.position(finding.span.end));
             let text = match &finding.help {
                 Some(help) => format!("{}; {help}", finding.message),
                 None => finding.message.clone(),

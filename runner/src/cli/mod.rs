@@ -9,8 +9,10 @@ mod exec;
 mod exit;
 mod expr;
 mod healthcheck;
+mod lint;
 mod logging;
 mod register;
+mod shellcheck;
 
 use std::{
     fmt,
@@ -56,6 +58,7 @@ enum Command {
     Register(register::RegisterArgs),
     Daemon(daemon::DaemonArgs),
     Exec(Box<exec::ExecArgs>),
+    Lint(lint::LintArgs),
     Deploy(Box<deploy::DeployArgs>),
     Healthcheck(healthcheck::HealthcheckArgs),
     Doctor(doctor::DoctorArgs),
@@ -97,7 +100,8 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Register(args) => in_runtime(small(), register::run(args, outer, environment)),
         Command::Daemon(args) => daemon::run(args, outer, &environment),
-        Command::Exec(args) => in_runtime(large(), exec::run(*args)),
+        Command::Exec(args) => in_runtime(large(), exec::run(*args, environment)),
+        Command::Lint(args) => lint::run(args),
         Command::Deploy(args) => in_runtime(small(), deploy::run(*args)),
         Command::Healthcheck(args) => in_runtime(small(), healthcheck::run(args, outer, environment)),
         Command::Doctor(args) => in_runtime(small(), doctor::run(args, outer, environment)),

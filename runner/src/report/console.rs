@@ -2,7 +2,7 @@
 //! output is no terminal.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -52,12 +52,6 @@ impl Console {
     /// A console that looks as told.
     pub fn new(look: Look) -> Self {
         Self { look, line: Arc::default() }
-    }
-
-    /// Coloured on a terminal, unless `NO_COLOR` is set; plain otherwise.
-    pub fn detect() -> Self {
-        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self::new(if coloured { Look::Coloured } else { Look::Plain })
     }
 
     /// A line that belongs to no job.
