@@ -179,13 +179,14 @@ pub(super) fn check_env_names(checker: &mut Checker<'_>, env: Option<&TemplateMa
     }
 }
 
-const SCOPES: [&str; 18] = [
+const SCOPES: [&str; 19] = [
     "actions",
     "artifact-metadata",
     "attestations",
     "checks",
     "code-scanning",
     "contents",
+    "copilot-requests",
     "deployments",
     "discussions",
     "id-token",

@@ -15,8 +15,8 @@ use crate::suggest;
 pub(crate) const MAX_LENGTH: usize = 21_000;
 /// Greatest height of the tree.
 const MAX_DEPTH: u16 = 50;
-/// Deepest nesting of groups, which add no height by themselves.
-const MAX_GROUPS: usize = 200;
+/// Deepest nesting of groups, which add no height by themselves but use the stack.
+const MAX_GROUPS: usize = 60;
 
 pub(crate) fn parse(source: &str) -> Result<Option<Expr>, SyntaxError> {
     if source.len() > MAX_LENGTH && source.encode_utf16().count() > MAX_LENGTH {

@@ -112,11 +112,20 @@ pub(super) fn read_steps(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPl
     for item in reader.sequence(node, "'steps'") {
         if item.is_null() {
             reader.unexpected(item, "a step", "a mapping");
+        } else if let Some(group) = parallel_group(item, place) {
+            // Steps of a group may run side by side; one after the other gives the same.
+            reader.mapping(item, "a group of parallel steps", &["parallel"]);
+            steps.extend(read_steps(reader, group, place));
         } else if let Some(step) = read_step(reader, item, place) {
             steps.push(step);
         }
     }
     steps
+}
+
+/// The steps of an item that is a `parallel` group.
+fn parallel_group<'n, 's>(item: &'n Node<'s>, place: StepPlace) -> Option<&'n Node<'s>> {
+    (place == StepPlace::Job).then(|| item.get("parallel")).flatten()
 }
 
 fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Option<Step> {

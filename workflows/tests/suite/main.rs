@@ -2,4 +2,7 @@
 //! fuzzing of the grammars.
 
 mod conformance;
+mod examples;
+mod fuzz;
+mod limits;
 mod planner;
