@@ -192,6 +192,16 @@ impl<'s> Builder<'s> {
 
     fn syntax_error(&mut self, error: &ScanError) {
         let at = self.cursor.offset(error.marker());
+        // The scanner counts nesting in a byte and looks ahead.
+        if error.info().contains("recursion limit") {
+            let message = format!("the document is nested deeper than {} levels", self.limits.depth);
+            self.diagnostics.push(Diagnostic::error(
+                Code::YamlLimit,
+                Span::from_offsets(at, at + 1),
+                message,
+            ));
+            return;
+        }
         let mut diagnostic = Diagnostic::error(
             Code::YamlSyntax,
             Span::from_offsets(at, at + 1),

@@ -237,8 +237,9 @@ fn commands_in_lines() {
                 }
             }
         }
-        let line =
-            format!("::notice title={}::{}", commands::escape_property(&text), commands::escape_data(&text));
+        // White space at the end of the last property is trimmed, so another one stands behind it.
+        let (title, data) = (commands::escape_property(&text), commands::escape_data(&text));
+        let line = format!("::notice title={title},line=1::{data}");
         let again = commands::parse_line(&line).expect("an escaped command");
         assert_eq!((again.property("title"), again.data.as_str()), (Some(&*text), &*text));
     });
