@@ -144,7 +144,7 @@ async fn measure<B: Backend>(
         }
         row.requests.1 = count.swap(0, Ordering::Relaxed);
         let began = Instant::now();
-        let report = env.teardown(Duration::from_secs(60)).await;
+        let report = env.teardown(Duration::from_mins(1)).await;
         assert!(report.left_over.is_empty(), "{report:?}");
         row.requests.2 = count.swap(0, Ordering::Relaxed);
         // The first round warms everything up.

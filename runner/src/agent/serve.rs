@@ -36,7 +36,7 @@ use super::{
 const ALONE: Duration = Duration::from_secs(10);
 
 /// How long it waits for the first call: an engine may take its time between start and answer.
-const UNCALLED: Duration = Duration::from_secs(60);
+const UNCALLED: Duration = Duration::from_mins(1);
 
 /// How many messages may wait between the helpers and the loop.
 const DEPTH: usize = 16;
@@ -114,7 +114,7 @@ pub(super) async fn run(mode: Mode) -> io::Result<()> {
         tracking_id: String::new(),
         sweep: None,
         last_request: 0,
-        heard: Instant::now() + (UNCALLED - ALONE),
+        heard: Instant::now() + UNCALLED.saturating_sub(ALONE),
         leaving: false,
     };
     loop {
@@ -251,7 +251,7 @@ impl Agent {
     }
 
     fn deadline(&self, now: Instant) -> Instant {
-        let idle = now + Duration::from_secs(3600);
+        let idle = now + Duration::from_hours(1);
         let steps = self.steps.values().filter_map(|step| step.next_look(now));
         let sweep = self.sweep.as_ref().map(|_| now + LOOK);
         let watch = (self.alone || self.needs_pings) && self.sweep.is_none();

@@ -45,7 +45,7 @@ pub(super) struct Step {
     ladder: Option<Ladder>,
     lost: Vec<String>,
     /// The read ends of its pipes: as long as they are here, a runner that goes away breaks nothing.
-    _pipes: Vec<OwnedFd>,
+    pipes: Vec<OwnedFd>,
 }
 
 /// What a start has given.
@@ -79,11 +79,11 @@ pub(super) fn begin(run: Run) -> Result<Begun, String> {
         open: 0,
         ladder: None,
         lost: Vec::new(),
-        _pipes: Vec::new(),
+        pipes: Vec::new(),
     };
     let copy = |fd: &OwnedFd| fd.try_clone().map_err(|error| format!("no pipe for the output: {error}"));
     if Delivery::try_from(run.delivery) == Ok(Delivery::Passed) {
-        step._pipes = vec![copy(&out_read)?, copy(&err_read)?];
+        step.pipes = vec![copy(&out_read)?, copy(&err_read)?];
         return Ok(Begun { step, fds: vec![out_read, err_read], pumps: Vec::new() });
     }
     step.open = 2;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use esteira::{
 use super::{ESTEIRA, Kept, Rows, ask, content, contract, job, print, run, script};
 
 /// An image with a shell that the machine has; named by `ESTEIRA_TEST_IMAGE`.
-fn image() -> String {
+pub(crate) fn image() -> String {
     std::env::var("ESTEIRA_TEST_IMAGE").unwrap_or_else(|_| "node:24-bookworm-slim".to_owned())
 }
 
@@ -36,7 +39,7 @@ fn config(state: &tempfile::TempDir) -> DockerConfig {
         workdir_parent: "/workspace".to_owned(),
         valid_volumes: Vec::new(),
         force_pull: false,
-        service_ready_timeout: Some(Duration::from_secs(60)),
+        service_ready_timeout: Some(Duration::from_mins(1)),
         tool_cache: None,
         transport: Transport::Auto,
     }
@@ -58,6 +61,7 @@ pub(crate) async fn backend(
     }
 }
 
+#[expect(clippy::print_stderr, reason = "a skip is said loudly")]
 fn skip<T>(reason: &str) -> Option<T> {
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
@@ -89,7 +93,7 @@ async fn prepare(backend: &DockerBackend, spec: JobSpec) -> Result<DockerEnv, Ba
 }
 
 async fn finish(backend: &DockerBackend, env: DockerEnv) {
-    let report = env.teardown(Duration::from_secs(60)).await;
+    let report = env.teardown(Duration::from_mins(1)).await;
     assert_eq!(report.left_over, Vec::<String>::new());
     let _ = backend;
 }
@@ -462,9 +466,110 @@ async fn an_agent_without_its_runner_ends_the_container() {
     let mut waiting =
         std::pin::pin!(engine.wait_container(&id, None::<bollard::query_parameters::WaitContainerOptions>));
     let ended =
-        tokio::time::timeout(Duration::from_secs(60), futures_util::StreamExt::next(&mut waiting)).await;
+        tokio::time::timeout(Duration::from_mins(1), futures_util::StreamExt::next(&mut waiting)).await;
     assert!(ended.is_ok(), "the container ends by itself");
     backend.reap("esteira-tests-alone", |_| false).await.expect("the engine answers");
+}
+
+#[tokio::test]
+async fn an_image_without_anything_in_it_is_enough() {
+    let Some((backend, state)) = backend(|_| {}).await else { return };
+    let tag = format!("esteira-test-{}:empty", uuid_of(&state));
+    let engine = bollard::Docker::connect_with_defaults().expect("a client");
+    let import = bollard::query_parameters::CreateImageOptionsBuilder::default()
+        .from_src("-")
+        .repo(tag.trim_end_matches(":empty"))
+        .tag("empty")
+        .build();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    header.set_mode(0o755);
+    builder.append_data(&mut header, "etc", std::io::empty()).expect("a folder");
+    let archive = bollard::body_full(builder.into_inner().expect("finished").into());
+    let mut imported = std::pin::pin!(engine.create_image(Some(import), Some(archive), None));
+    while let Some(piece) = futures_util::StreamExt::next(&mut imported).await {
+        piece.expect("imported");
+    }
+    let container = Some(ContainerSpec { image: tag.clone(), ..ContainerSpec::default() });
+    let env = prepare(&backend, JobSpec { container, ..job(OWNER, task()) }).await.expect("a place");
+    let (outcome, _) = run(&env, script(&env, "true")).await;
+    assert!(
+        matches!(&outcome.exit, Exit::NotStarted(reason) if reason.starts_with("sh: not found in PATH")),
+        "{outcome:?}"
+    );
+    // The one program that is there is the agent itself.
+    let argv = vec!["/__esteira/agent".to_owned(), "agent".to_owned()];
+    let (outcome, kept) = run(&env, ExecSpec { argv, ..script(&env, "") }).await;
+    assert_eq!(outcome.exit, Exit::Code(1), "{}", kept.err());
+    finish(&backend, env).await;
+    let removed =
+        engine.remove_image(&tag, None::<bollard::query_parameters::RemoveImageOptions>, None).await;
+    removed.expect("removed");
+}
+
+#[tokio::test]
+async fn setting_up_and_tearing_down_costs_few_requests() {
+    // Create and start; and for a user who is not root, one command of two requests that gives him his folders.
+    for (options_text, setup) in [("", 2), ("--user 1234", 4)] {
+        let requests = Arc::new(AtomicI64::new(0));
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("engine.sock");
+        let mut proxy = tokio::task::JoinSet::new();
+        proxy.spawn(counting_proxy(socket.clone(), Arc::clone(&requests)));
+        while !socket.exists() {
+            tokio::task::yield_now().await;
+        }
+        let address = format!("unix://{}", socket.display());
+        let Some((backend, _state)) = backend(|config| config.docker_host = address).await else { return };
+        // The engine's own socket is wherever the proxy is: not to be mounted.
+        let mut spec = spec(options(options_text));
+        spec.env.clear();
+        requests.store(0, Ordering::Relaxed);
+        let env = prepare(&backend, spec).await.expect("a place");
+        assert_eq!(requests.swap(0, Ordering::Relaxed), setup, "{options_text}");
+        for _ in 0..3 {
+            print(&env, "true").await;
+        }
+        assert_eq!(requests.swap(0, Ordering::Relaxed), 0, "steps cost the engine nothing");
+        finish(&backend, env).await;
+        assert_eq!(requests.swap(0, Ordering::Relaxed), 1);
+    }
+}
+
+/// Counts requests on their way to the engine.
+async fn counting_proxy(path: std::path::PathBuf, requests: Arc<AtomicI64>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let engine = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let engine = engine.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
+    let listener = tokio::net::UnixListener::bind(path).expect("a socket");
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let Ok(server) = tokio::net::UnixStream::connect(&engine).await else { return };
+        let requests = Arc::clone(&requests);
+        connections.spawn(async move {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            let up = async {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+                    let heads =
+                        buffer[..read].windows(11).filter(|window| *window == b" HTTP/1.1\r\n").count();
+                    requests.fetch_add(i64::try_from(heads).expect("few"), Ordering::Relaxed);
+                    if to_server.write_all(&buffer[..read]).await.is_err() {
+                        break;
+                    }
+                }
+                to_server.shutdown().await.ok();
+            };
+            let down = async {
+                tokio::io::copy(&mut from_server, &mut to_client).await.ok();
+                to_client.shutdown().await.ok();
+            };
+            tokio::join!(up, down);
+        });
+    }
 }
 
 #[tokio::test]

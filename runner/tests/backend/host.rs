@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use esteira::{
     backend::{
-        Backend, BackendError, ExecSpec, Exit, JobEnv,
+        Backend, BackendError, ContainerSpec, ExecSpec, Exit, ImageRun, JobEnv, JobSpec, Ladder, ServiceSpec,
         host::{HostBackend, HostConfig, HostEnv},
     },
     cancel::{Cancel, CancelCause},
 };
 
-use super::{ESTEIRA, Rows, contract, job, print, run, script};
+use super::{ESTEIRA, Kept, Rows, contract, docker, job, print, run, script};
 
 fn backend(scratch: &Path) -> HostBackend {
     HostBackend::new(HostConfig {
@@ -79,4 +79,57 @@ async fn a_process_gets_exactly_its_environment() {
     let (outcome, kept) = run(&env, ExecSpec { argv, env: environ, ..script(&env, "") }).await;
     assert_eq!((outcome.exit, kept.out()), (Exit::Code(0), "ONLY=this\nand = that\0"));
     env.teardown(Duration::from_secs(30)).await;
+}
+
+#[tokio::test]
+async fn containers_stand_beside_a_job_on_the_host() {
+    let Some((engine, _state)) = docker::backend(|_| {}).await else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let config = HostConfig {
+        executable: ESTEIRA.into(),
+        scratch: scratch.path().to_owned(),
+        tool_cache: None,
+        environ: std::env::vars().collect(),
+        engine: Some(engine.clone()),
+    };
+    let container =
+        ContainerSpec { image: docker::image(), ports: vec!["80".into()], ..ContainerSpec::default() };
+    let service = ServiceSpec {
+        id: "beside".to_owned(),
+        container: container.clone(),
+        command: vec!["sleep".into(), "600".into()],
+        entrypoint: Vec::new(),
+    };
+    let spec =
+        JobSpec { services: vec![service], ..job("esteira-tests-host", i64::from(std::process::id())) };
+    let env =
+        HostBackend::new(config).prepare(spec, &Rows::default(), &Cancel::new()).await.expect("a place");
+    assert!(env.layout().services["beside"].ports["80"].parse::<u16>().is_ok());
+    print(&env, "echo from the host > shared").await;
+    let output = format!("{}/output", env.layout().temp);
+    let run = ImageRun {
+        container: ContainerSpec {
+            ports: Vec::new(),
+            env: BTreeMap::from([("OUT".to_owned(), output.clone())]),
+            ..container
+        },
+        entrypoint: vec!["sh".into(), "-c".into()],
+        args: Some(vec!["pwd; cat shared; echo answer > $OUT".into()]),
+        files: Vec::new(),
+        collect: vec![super::ask(&output, 100)],
+        ladder: Ladder::default(),
+    };
+    let mut kept = Kept::default();
+    let outcome = env.run_image(run, &mut kept, &Cancel::new()).await.expect("it ran");
+    assert_eq!(
+        (outcome.exit, kept.out()),
+        (Exit::Code(0), "/github/workspace\nfrom the host\n"),
+        "{}",
+        kept.err()
+    );
+    assert_eq!(outcome.files, [super::content("answer\n")]);
+    let report = env.teardown(Duration::from_secs(60)).await;
+    assert_eq!(report.left_over, Vec::<String>::new());
+    let reaped = engine.reap("esteira-tests-host", |_| false).await.expect("the engine answers");
+    assert_eq!(reaped.removed, Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 //! The contract of `esteira::backend`, run against every backend there is.
 
 mod contract;
-mod docker;
+pub(crate) mod docker;
 mod host;
 
 use std::{collections::BTreeMap, sync::Mutex};

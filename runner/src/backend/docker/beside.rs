@@ -222,7 +222,7 @@ impl Beside {
                 host.dns_search = None;
             }
             Share::Folders { .. } if !shared.config.network.is_empty() => {
-                plan.join(&shared.config.network, None)
+                plan.join(&shared.config.network, None);
             }
             Share::Folders { .. } => {}
         }

@@ -6,7 +6,7 @@ use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::{Beside, Shared, batched::Batched, engine, setup};
+use super::{Beside, Shared, batched::Batched, engine, transport};
 use crate::{
     backend::{
         BackendError, Collected, ExecOutcome, ExecSpec, FileIn, FileOut, ImageBuild, ImageRun, JobEnv,
@@ -56,6 +56,7 @@ impl Way {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::backend) enum Files<'a> {
     Agent(&'a Link),
+    #[expect(private_interfaces, reason = "made and taken apart in this module's folder alone")]
     Exec(&'a Batched),
 }
 
@@ -87,8 +88,8 @@ pub struct DockerEnv {
 }
 
 impl DockerEnv {
-    pub(super) fn new(shared: Arc<Shared>, layout: Layout, place: setup::Place, beside: Beside) -> Self {
-        let setup::Place { way, socket_folder, starting, .. } = place;
+    pub(super) fn new(shared: Arc<Shared>, layout: Layout, place: transport::Place, beside: Beside) -> Self {
+        let transport::Place { way, socket_folder, starting, .. } = place;
         Self { shared, layout, way, beside, socket_folder, starting }
     }
 
@@ -96,7 +97,7 @@ impl DockerEnv {
     async fn explain(&self, error: LinkError) -> BackendError {
         match error {
             LinkError::Lost(reason) => {
-                let state = setup::describe_end(&self.shared, &self.layout.container_id).await;
+                let state = transport::describe_end(&self.shared, &self.layout.container_id).await;
                 BackendError::Lost(format!("the job's environment is lost{state}: {reason}"))
             }
             other => other.into(),

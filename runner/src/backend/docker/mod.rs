@@ -7,6 +7,7 @@
 //! How the agent is reached is decided once per engine: over a shared socket; where runner and engine share no folder,
 //! over the engine's attach; where no program of ours can run, the job's commands go through the engine one by one.
 
+mod attach;
 mod auth;
 mod batched;
 mod beside;
@@ -20,6 +21,7 @@ mod ports;
 mod reap;
 mod services;
 mod setup;
+mod transport;
 mod units;
 mod volumes;
 mod words;

@@ -55,7 +55,7 @@ impl DockerBackend {
         match self.remove(&labels, |_| true).await {
             Ok(reaped) if reaped.left_over.is_empty() => {}
             Ok(reaped) => {
-                tracing::warn!(task, left_over = ?reaped.left_over, "a job's preparation was not undone")
+                tracing::warn!(task, left_over = ?reaped.left_over, "a job's preparation was not undone");
             }
             Err(error) => tracing::warn!(task, %error, "a job's preparation was not undone"),
         }

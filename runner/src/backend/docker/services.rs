@@ -176,7 +176,7 @@ async fn wait<N: Notes>(shared: &Shared, service: &Service, notes: &N) -> Result
             }
             Ok(Some(Ok(_))) | Err(_) => {}
             Ok(Some(Err(_)) | None) => {
-                tokio::time::sleep_until(deadline.min(Instant::now() + LOOK / 5)).await
+                tokio::time::sleep_until(deadline.min(Instant::now() + LOOK / 5)).await;
             }
         }
         match standing(&look(shared, service).await?) {
@@ -211,7 +211,7 @@ async fn show<N: Notes>(shared: &Shared, service: &Service, notes: &N) {
     while let Some(piece) = logs.next().await {
         match piece {
             Ok(piece) => text.push_str(&String::from_utf8_lossy(piece.as_ref())),
-            Err(error) => text.push_str(&format!("(its log cannot be read: {})\n", engine::message(&error))),
+            Err(error) => text.extend(["(its log cannot be read: ", &engine::message(&error), ")\n"]),
         }
     }
     for line in text.lines() {

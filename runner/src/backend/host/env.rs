@@ -24,8 +24,7 @@ use crate::{
 };
 
 /// How long background processes have at the end of a job after each signal.
-const SWEEP: Ladder =
-    Ladder { interrupt: Duration::from_millis(500), terminate: Duration::from_millis(1000) };
+const SWEEP: Ladder = Ladder { interrupt: Duration::from_millis(500), terminate: Duration::from_secs(1) };
 
 /// One prepared place.
 #[derive(Debug)]

@@ -3,6 +3,9 @@
 //! Two tasks carry the frames; both end with the [`Link`]. A connection that breaks answers every waiting request with
 //! [`LinkError::Lost`]; who owns the place adds the engine's reason.
 
+mod carry;
+mod pipes;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -17,25 +20,22 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use proto::agent::v1::{
-    self as wire, Event, Request, collected, event::Body as Told, exited, request::Body as Asked,
+    self as wire, Request, collected, event::Body as Told, exited, request::Body as Asked,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::unix::pipe,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, timeout_at},
+    time::{Instant, timeout_at},
 };
+
+use carry::{receive_attached, receive_socket, send_attached, send_socket};
+use pipes::Pipes;
 
 use super::{Collected, ExecOutcome, ExecSpec, Exit, FileIn, FileOut, Ladder, Output, Stream};
 use crate::{
-    agent::{
-        archive::PIECE,
-        channel,
-        frame::{self, Decoder},
-    },
+    agent::{archive::PIECE, channel, frame},
     cancel::Cancel,
 };
 
@@ -47,9 +47,6 @@ const ANSWERS: usize = 64;
 
 /// How long the first answer may take.
 const HELLO: Duration = Duration::from_secs(10);
-
-/// How often an agent that cannot see its runner go away is told that it is there.
-const PING: Duration = Duration::from_secs(2);
 
 /// How long passed output may stay open after its process has ended.
 const HELD: Duration = Duration::from_secs(5);
@@ -428,203 +425,6 @@ async fn follow<O: Output>(mut call: Call<'_>, output: &mut O) -> Result<ExecOut
     };
     let files = exited.files.into_iter().map(collected).collect();
     Ok(ExecOutcome { exit, files, output_held, lost: exited.lost })
-}
-
-/// The passed pipes of one process.
-struct Pipes {
-    stdout: Option<pipe::Receiver>,
-    stderr: Option<pipe::Receiver>,
-    out: BytesMut,
-    err: BytesMut,
-}
-
-impl Pipes {
-    /// `None` when the output comes in frames.
-    fn open(fds: Vec<OwnedFd>) -> Result<Option<Self>, LinkError> {
-        let mut fds = fds.into_iter();
-        let (Some(stdout), Some(stderr)) = (fds.next(), fds.next()) else { return Ok(None) };
-        let open = |fd| {
-            pipe::Receiver::from_owned_fd(fd)
-                .map(Some)
-                .map_err(|error| LinkError::Local("a passed pipe".to_owned(), error))
-        };
-        Ok(Some(Self {
-            stdout: open(stdout)?,
-            stderr: open(stderr)?,
-            out: BytesMut::new(),
-            err: BytesMut::new(),
-        }))
-    }
-
-    /// The next piece of either; `None` when both are closed.
-    async fn next(&mut self) -> Option<(Stream, Bytes)> {
-        loop {
-            let (stream, read) = match (&mut self.stdout, &mut self.stderr) {
-                (None, None) => return None,
-                (Some(out), None) => (Stream::Stdout, take(out, &mut self.out).await),
-                (None, Some(err)) => (Stream::Stderr, take(err, &mut self.err).await),
-                (Some(out), Some(err)) => tokio::select! {
-                    read = take(out, &mut self.out) => (Stream::Stdout, read),
-                    read = take(err, &mut self.err) => (Stream::Stderr, read),
-                },
-            };
-            // A pipe that cannot be read is as good as closed.
-            match (read.ok().filter(|bytes| !bytes.is_empty()), stream) {
-                (Some(bytes), stream) => return Some((stream, bytes)),
-                (None, Stream::Stdout) => self.stdout = None,
-                (None, Stream::Stderr) => self.stderr = None,
-            }
-        }
-    }
-}
-
-async fn take(pipe: &mut pipe::Receiver, buffer: &mut BytesMut) -> io::Result<Bytes> {
-    buffer.reserve(64 << 10);
-    pipe.read_buf(buffer).await?;
-    Ok(buffer.split().freeze())
-}
-
-/// Hands an event to whoever waits for it.
-async fn dispatch(
-    routes: &Routes,
-    last: &mut u64,
-    taken: &watch::Sender<u64>,
-    event: Event,
-    fds: Vec<OwnedFd>,
-) {
-    if event.number != 0 {
-        if event.number <= *last {
-            return;
-        }
-        *last = event.number;
-    }
-    let route = lock(&routes.waiting).get(&event.id).cloned();
-    if let (Some(route), Some(body)) = (route, event.body) {
-        // Whoever asked does not want the answer any more.
-        let _ = route.send(Answer { body, fds }).await;
-    }
-    taken.send_if_modified(|number| std::mem::replace(number, *last) != *last);
-}
-
-fn close(routes: &Routes, reason: String) {
-    // The first reason is the true one.
-    let _ = routes.lost.set(reason);
-    lock(&routes.waiting).clear();
-}
-
-async fn receive_socket(mut receiver: channel::Receiver, routes: Arc<Routes>, taken: watch::Sender<u64>) {
-    let mut last = 0;
-    let reason = loop {
-        match receiver.next::<Event>().await {
-            Ok(Some(event)) => {
-                let mut fds = Vec::new();
-                if matches!(event.body, Some(Told::Started(_))) {
-                    fds.extend([receiver.passed(), receiver.passed()].into_iter().flatten());
-                }
-                dispatch(&routes, &mut last, &taken, event, fds).await;
-            }
-            Ok(None) => break "the agent has closed the connection".to_owned(),
-            Err(error) => break format!("the connection to the agent broke: {error}"),
-        }
-    };
-    close(&routes, reason);
-}
-
-type Attached = std::pin::Pin<
-    Box<
-        dyn futures_util::Stream<Item = Result<bollard::container::LogOutput, bollard::errors::Error>> + Send,
-    >,
->;
-
-async fn receive_attached(mut output: Attached, routes: Arc<Routes>, taken: watch::Sender<u64>) {
-    let mut decoder = Decoder::default();
-    let mut last = 0;
-    // What the agent says about itself when it cannot go on.
-    let mut words = String::new();
-    let reason = 'reason: loop {
-        match output.next().await {
-            Some(Ok(bollard::container::LogOutput::StdErr { message })) => {
-                if words.len() < 4096 {
-                    words.push_str(&String::from_utf8_lossy(&message));
-                }
-            }
-            Some(Ok(piece)) => decoder.space().extend_from_slice(piece.as_ref()),
-            Some(Err(error)) => break format!("the connection to the agent broke: {error}"),
-            None if words.is_empty() => break "the agent has closed the connection".to_owned(),
-            None => break words.trim().to_owned(),
-        }
-        loop {
-            match decoder.next::<Event>() {
-                Ok(Some(event)) => dispatch(&routes, &mut last, &taken, event, Vec::new()).await,
-                Ok(None) => break,
-                Err(error) => break 'reason format!("the connection to the agent broke: {error}"),
-            }
-        }
-    };
-    close(&routes, reason);
-}
-
-/// The next frame to send: a request, or what has been taken when nothing else is to be said.
-async fn next_request(
-    queue: &mut mpsc::Receiver<Request>,
-    taken: &mut watch::Receiver<u64>,
-) -> Option<Request> {
-    tokio::select! {
-        biased;
-        request = queue.recv() => request,
-        Ok(()) = taken.changed() => Some(Request::default()),
-    }
-}
-
-fn with_acknowledgement(mut request: Request, taken: &mut watch::Receiver<u64>) -> Request {
-    request.acknowledged = *taken.borrow_and_update();
-    request
-}
-
-async fn send_socket(
-    sender: channel::Sender,
-    mut queue: mpsc::Receiver<Request>,
-    mut taken: watch::Receiver<u64>,
-    routes: Arc<Routes>,
-) {
-    while let Some(request) = next_request(&mut queue, &mut taken).await {
-        let result = match frame::encode(&with_acknowledgement(request, &mut taken)) {
-            Ok(bytes) => sender.send_all(&bytes, &[]).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = result {
-            return close(&routes, format!("cannot write to the agent: {error}"));
-        }
-    }
-}
-
-async fn send_attached(
-    mut input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
-    mut queue: mpsc::Receiver<Request>,
-    mut taken: watch::Receiver<u64>,
-    routes: Arc<Routes>,
-) {
-    let mut clock = tokio::time::interval(PING);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let request = tokio::select! {
-            biased;
-            request = next_request(&mut queue, &mut taken) => match request {
-                Some(request) => request,
-                None => return,
-            },
-            _ = clock.tick() => Request { body: Some(Asked::Ping(wire::Ping {})), ..Request::default() },
-        };
-        let request = with_acknowledgement(request, &mut taken);
-        let result = async {
-            let bytes = frame::encode(&request).map_err(io::Error::other)?;
-            input.write_all(&bytes).await?;
-            input.flush().await
-        };
-        if let Err(error) = result.await {
-            return close(&routes, format!("cannot write to the agent: {error}"));
-        }
-    }
 }
 
 /// A frame over the limit would cost the connection: it is refused before.

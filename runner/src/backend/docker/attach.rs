@@ -1,0 +1,146 @@
+//! The agent over the engine's attach, for engines that share no folder with the runner: its executable comes in a
+//! volume that is filled once per engine and version.
+
+use std::{collections::HashMap, fs};
+
+use bollard::{
+    body_try_stream,
+    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, VolumeCreateRequest},
+    query_parameters::{
+        AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{
+    AGENT, Shared,
+    create::{Plan, refused},
+    env::Way,
+    name,
+    transport::{AGENT_PATH, Failure, Place, check, describe_end, remove, start, start_failure},
+};
+use crate::backend::{
+    BackendError, Notes,
+    link::{Connection, Link},
+};
+
+pub(super) async fn over_attach<N: Notes>(
+    shared: &Shared,
+    plan: &Plan,
+    tracking: &str,
+    folders: &[String],
+    notes: &N,
+) -> Result<Place, Failure> {
+    let volume = format!("esteira-agent-{}", &shared.agent.hash[..16]);
+    let mut plan = plan.clone();
+    plan.mounts.push(Mount {
+        source: Some(volume.clone()),
+        target: Some("/__esteira".to_owned()),
+        typ: Some(MountType::VOLUME),
+        read_only: Some(true),
+        ..Mount::default()
+    });
+    plan.body.entrypoint = Some([AGENT_PATH, "agent", "stdio"].map(str::to_owned).to_vec());
+    plan.body.cmd = Some(Vec::new());
+    plan.body.open_stdin = Some(true);
+    plan.body.attach_stdin = Some(true);
+    plan.host().log_config = Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None });
+    let mut filled = shared.filled.lock().await;
+    if !*filled {
+        make_volume(shared, &volume).await?;
+    }
+    let id =
+        plan.create(shared, notes).await.map_err(|error| error.into_backend("creating the job container"))?;
+    if !*filled {
+        // The image is there now; the volume is filled by a container of it that never runs.
+        fill(shared, &volume, &plan.image).await?;
+        *filled = true;
+    }
+    drop(filled);
+    let docker = &shared.engine.docker;
+    let attach =
+        AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true).build();
+    let attached = docker
+        .attach_container(&id, Some(attach))
+        .await
+        .map_err(|error| Failure::Final(refused("attaching to the job container", &error)))?;
+    let mut starting = start(shared, &id);
+    match starting.join_next().await {
+        Some(Ok(Err(error))) => return Err(start_failure(&error)),
+        Some(Err(error)) => {
+            return Err(Failure::Final(BackendError::engine("starting the job container", error)));
+        }
+        Some(Ok(Ok(()))) | None => {}
+    }
+    let link = match Link::open(Connection::Attached(attached), tracking, folders.to_vec()).await {
+        Ok(link) => link,
+        Err(error) => {
+            let state = describe_end(shared, &id).await;
+            return Err(Failure::Other(false, format!("{error}{state}")));
+        }
+    };
+    check(shared, &link)?;
+    Ok(Place { id, way: Way::Agent(link), socket_folder: None, starting })
+}
+
+/// Makes the agent's volume with its label; one that is there stays as it is.
+async fn make_volume(shared: &Shared, volume: &str) -> Result<(), Failure> {
+    let labels = HashMap::from([(AGENT.to_owned(), shared.agent.hash.clone())]);
+    let request = VolumeCreateRequest {
+        name: Some(volume.to_owned()),
+        labels: Some(labels),
+        ..VolumeCreateRequest::default()
+    };
+    let made = shared.engine.docker.create_volume(request).await;
+    made.map(drop).map_err(|error| Failure::Final(refused("making the agent's volume", &error)))
+}
+
+/// Puts the agent into its volume: once per engine and process.
+async fn fill(shared: &Shared, volume: &str, image: &str) -> Result<(), Failure> {
+    let docker = &shared.engine.docker;
+    let what = "putting the agent into its volume";
+    let fail = |error: bollard::errors::Error| Failure::Final(refused(what, &error));
+    let mount = Mount {
+        source: Some(volume.to_owned()),
+        target: Some("/__esteira".to_owned()),
+        typ: Some(MountType::VOLUME),
+        ..Mount::default()
+    };
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec![AGENT_PATH.to_owned()]),
+        host_config: Some(HostConfig { mounts: Some(vec![mount]), ..HostConfig::default() }),
+        ..ContainerCreateBody::default()
+    };
+    let name = name("agent", "fill");
+    let options = CreateContainerOptionsBuilder::default().name(&name).build();
+    let id = docker.create_container(Some(options), body).await.map_err(fail)?.id;
+    let result = upload(shared, &id).await;
+    remove(shared, &id).await;
+    result
+}
+
+/// Sends the executable as an archive of one file.
+async fn upload(shared: &Shared, id: &str) -> Result<(), Failure> {
+    let ours = |error| Failure::Final(BackendError::engine("reading the agent", error));
+    let mut header = tar::Header::new_gnu();
+    let length = fs::metadata(&shared.agent.path).map_err(ours)?.len();
+    header.set_path("agent").map_err(ours)?;
+    header.set_size(length);
+    header.set_mode(0o755);
+    header.set_cksum();
+    let file = tokio::fs::File::open(&shared.agent.path).await.map_err(ours)?;
+    let head = bytes::Bytes::copy_from_slice(header.as_bytes());
+    let padding = usize::try_from((512 - length % 512) % 512).unwrap_or(0) + 1024;
+    let tail = bytes::Bytes::from(vec![0_u8; padding]);
+    let pieces = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10);
+    let archive =
+        futures_util::stream::iter([Ok(head)]).chain(pieces).chain(futures_util::stream::iter([Ok(tail)]));
+    let options = UploadToContainerOptionsBuilder::default().path("/__esteira").build();
+    shared
+        .engine
+        .docker
+        .upload_to_container(id, Some(options), body_try_stream(archive))
+        .await
+        .map_err(|error| Failure::Final(refused("putting the agent into its volume", &error)))
+}
