@@ -28,8 +28,8 @@ fn without_expressions(script: &str) -> String {
     let mut out = String::with_capacity(script.len());
     let mut rest = script;
     while let Some(start) = rest.find("${{") {
-        out.push_str(&rest[..start]);
         let Some(end) = rest[start..].find("}}") else { break };
+        out.push_str(&rest[..start]);
         out.extend(std::iter::repeat_n('_', end + 2));
         rest = &rest[start + end + 2..];
     }
@@ -73,6 +73,6 @@ mod tests {
 
     #[test]
     fn expressions_keep_their_length() {
-        assert_eq!(without_expressions("a ${{ x.y }} b ${{ z"), "a _________ b ${{ z");
+        assert_eq!(without_expressions("a ${{ x.y }} b ${{ z"), "a __________ b ${{ z");
     }
 }

@@ -128,8 +128,8 @@ fn container_spec(
         .unwrap_or_default();
     let credentials = match &declared.credentials {
         Some(declared) => match &declared.whole {
-            Some(whole) => credentials(&whole.eval(scope)?, masker),
-            None => login(text(declared.username.as_ref())?, text(declared.password.as_ref())?, masker),
+            Some(whole) => credentials(&whole.eval(scope)?, masker)?,
+            None => login(text(declared.username.as_ref())?, text(declared.password.as_ref())?, masker)?,
         },
         None => None,
     };
@@ -165,7 +165,7 @@ fn from_value(value: &Value, masker: &Masker) -> Result<Option<Described>, EvalE
     let env = value.get("env").and_then(Value::as_object);
     let spec = ContainerSpec {
         image: image_name(&image),
-        credentials: value.get("credentials").and_then(|value| credentials(value, masker)),
+        credentials: value.get("credentials").map(|value| credentials(value, masker)).transpose()?.flatten(),
         env: env
             .iter()
             .flat_map(|env| env.iter())
@@ -179,18 +179,25 @@ fn from_value(value: &Value, masker: &Masker) -> Result<Option<Described>, EvalE
     Ok(Some((spec, list("entrypoint"), command)))
 }
 
-fn credentials(value: &Value, masker: &Masker) -> Option<Credentials> {
+fn credentials(value: &Value, masker: &Masker) -> Result<Option<Credentials>, EvalError> {
     let at = |key: &str| value.get(key).map(Value::to_text).unwrap_or_default();
     login(at("username"), at("password"), masker)
 }
 
-/// Only both together are credentials.
-fn login(username: String, password: String, masker: &Masker) -> Option<Credentials> {
-    if username.is_empty() || password.is_empty() {
-        return None;
-    }
-    masker.seed("credentials.password", &password);
-    Some(Credentials { username, password: Secret::new(password) })
+/// Both together are credentials, both empty (secrets that a run does not get) are none, one alone is a mistake.
+fn login(username: String, password: String, masker: &Masker) -> Result<Option<Credentials>, EvalError> {
+    let missing = match (username.is_empty(), password.is_empty()) {
+        (true, true) => return Ok(None),
+        (false, false) => {
+            masker.seed("credentials.password", &password);
+            return Ok(Some(Credentials { username, password: Secret::new(password) }));
+        }
+        (true, false) => "username",
+        (false, true) => "password",
+    };
+    Err(EvalError::Failed(format!(
+        "the credentials have an empty {missing}, which is invalid: both are required"
+    )))
 }
 
 fn texts(value: &Value) -> Vec<String> {

@@ -122,6 +122,9 @@ impl<E: JobEnv> JobRun<'_, E> {
                 .row("A background process still holds the output of this step; the job goes on without it.")
                 .await;
         }
+        for process in &outcome.lost {
+            self.log.warning(&format!("The process {process} survived its cancellation.")).await;
+        }
         if effects.failed {
             return Err(match outcome.exit {
                 Exit::Code(code) if code != 0 => Failed(format!("Process completed with exit code {code}.")),

@@ -133,7 +133,7 @@ impl JobEnv for FakeEnv {
                 None => Collected::Missing,
             })
             .collect();
-        Ok(ExecOutcome { exit, files, output_held: false })
+        Ok(ExecOutcome { exit, files, output_held: false, lost: Vec::new() })
     }
 
     async fn unpack(&self, _: &Path, into: &str) -> Result<(), BackendError> {
@@ -170,7 +170,7 @@ impl JobEnv for FakeEnv {
             output.write(Stream::Stdout, format!("{name}={value}\n").as_bytes()).await;
         }
         let files = run.collect.iter().map(|_| Collected::Missing).collect();
-        Ok(ExecOutcome { exit: Exit::Code(0), files, output_held: false })
+        Ok(ExecOutcome { exit: Exit::Code(0), files, output_held: false, lost: Vec::new() })
     }
 
     async fn build_image<O: Output>(
