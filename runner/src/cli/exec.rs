@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use workflows::{Code, Diagnostic, Scope, SourceFile, Value, Workflow, parse_workflow, plan};
+use workflows::{Code, LintOptions, Scope, SourceFile, Value, Workflow, lint, parse_payload, plan};
 
 use crate::{
     action::{ActionSource, ActionStore, GitNetwork, StoreOptions, WorkingTree},
@@ -126,6 +126,9 @@ pub(super) struct ExecArgs {
     #[arg(long)]
     concurrent_jobs: Option<usize>,
 }
+
+/// What stops a run before it begins, beyond what cannot even be read.
+const FATAL: [Code; 3] = [Code::ConflictingKeys, Code::Identifier, Code::Needs];
 
 /// The variables of this process.
 type Environ = BTreeMap<String, String>;
@@ -265,15 +268,19 @@ fn load(args: &ExecArgs, root: &Path) -> Result<Vec<Workflow>, Refused> {
     let mut wrong = Vec::new();
     for file in found {
         let source = SourceFile::new(&file.name, &file.text);
-        let read = parse_workflow(&source);
-        // Gitea's servers offer every context everywhere: that is no reason not to run a file.
-        let fatal = |diagnostic: &&Diagnostic| {
-            diagnostic.is_error() && !(read.value.is_some() && diagnostic.code == Code::ContextAvailability)
+        let mut findings = match parse_payload(&source).into_result() {
+            Ok(workflow) => {
+                parsed.push(workflow);
+                lint(&source, &LintOptions::default())
+            }
+            Err(diagnostics) => {
+                wrong.extend(diagnostics.iter().map(|found| workflows::render_line(found, &source)));
+                continue;
+            }
         };
-        wrong.extend(
-            read.diagnostics.iter().filter(fatal).map(|found| workflows::render_line(found, &source)),
-        );
-        parsed.extend(read.value);
+        // Servers let much pass that GitHub refuses; these mistakes none of them runs.
+        findings.retain(|found| found.is_error() && FATAL.contains(&found.code));
+        wrong.extend(findings.iter().map(|found| workflows::render_line(found, &source)));
     }
     if wrong.is_empty() { Ok(parsed) } else { Err(Refused(wrong.join("\n"))) }
 }

@@ -115,7 +115,9 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
         let seats = Arc::new(Semaphore::new(options.parallel.max(1)));
         let mut told = false;
         loop {
-            for step in run.advance() {
+            let steps = run.advance();
+            let moved = !steps.is_empty();
+            for step in steps {
                 match step {
                     Step::Start(planned) => {
                         let cancel = self.cancel.child();
@@ -149,6 +151,13 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
             if run.is_finished() {
                 break;
             }
+            if running.is_empty() {
+                if moved {
+                    continue;
+                }
+                self.console.error("the plan waits for something that nobody does");
+                return Ok((JobResult::Failure, lines));
+            }
             tokio::select! {
                 Some(done) = running.join_next() => match done {
                     Ok(done) => {
@@ -172,10 +181,6 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
                 _ = self.cancel.cancelled(), if !told => {
                     told = true;
                     run.cancel();
-                }
-                else => {
-                    self.console.error("the plan waits for something that nobody does");
-                    return Ok((JobResult::Failure, lines));
                 }
             }
         }
