@@ -102,7 +102,7 @@ impl<E: JobEnv> JobRun<'_, E> {
     }
 
     /// Values of all declared inputs, and of those that were given without being declared.
-    async fn inputs(
+    pub(crate) async fn inputs(
         &self,
         frame: &Frame,
         planned: &Planned,

@@ -195,7 +195,14 @@ impl<E: JobEnv> JobRun<'_, E> {
                 contexts.set("env", env.to_value());
                 let status = self.status_of_job();
                 let wanted = match &condition {
-                    Some(condition) => self.answered(&contexts, &status, |scope| condition.eval(scope)).await,
+                    // `pre-if` and `post-if` are lines of the action: they see its inputs.
+                    Some(condition) => match self.inputs(frame, planned, &action, &contexts, stage).await {
+                        Ok(inputs) => {
+                            let inside = contexts.clone().with("inputs", inputs.to_value());
+                            self.answered(&inside, &status, |scope| condition.eval(scope)).await
+                        }
+                        Err(Failed(error)) => Err(workflows::EvalError::Failed(error)),
+                    },
                     None => Ok(true),
                 };
                 match wanted {

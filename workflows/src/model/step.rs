@@ -211,6 +211,12 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
             reader.unknown_key(&entry.key, what, &allowed);
         }
     }
+    if is_run && is_uses {
+        let second =
+            entries.iter().filter(|entry| matches!(entry.key.as_text(), Some("run" | "uses"))).nth(1);
+        let span = second.map_or(node.span, |entry| entry.key.span);
+        reader.refuse(Code::ConflictingKeys, span, "a step has either 'run' or 'uses', this one has both");
+    }
     if let Some(script) = script {
         step.kind = StepKind::Run { script, shell, working_directory: directory };
     } else if let Some(uses) = uses {

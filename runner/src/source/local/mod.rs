@@ -117,6 +117,7 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
         loop {
             let steps = run.advance();
             let moved = !steps.is_empty();
+            let mut answered = false;
             for step in steps {
                 match step {
                     Step::Start(planned) => {
@@ -127,6 +128,7 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
                     Step::Fetch(request) => {
                         let answer = self.fetch(&request).await;
                         run.answer(&request, answer);
+                        answered = true;
                     }
                     Step::Skipped { name, result, .. } => {
                         let conclusion = conclusion(result);
@@ -151,10 +153,10 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
             if run.is_finished() {
                 break;
             }
+            if answered || (moved && running.is_empty()) {
+                continue;
+            }
             if running.is_empty() {
-                if moved {
-                    continue;
-                }
                 self.console.error("the plan waits for something that nobody does");
                 return Ok((JobResult::Failure, lines));
             }
