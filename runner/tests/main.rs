@@ -1,3 +1,4 @@
 //! Tests of the runner's parts together, in one program.
 
 mod backend;
+mod tricky;
