@@ -249,7 +249,7 @@ async fn until_stopped(
             }
             return end;
         }
-        () = signals.stop() => tracing::info!("told to stop: no more jobs are fetched"),
+        () = signals.stop() => tracing::info!("shutting down: no more jobs are fetched"),
         () = unregistered.cancelled() => {
             tracing::error!("the server does not know this runner any more: no more jobs are fetched");
         }
@@ -280,7 +280,7 @@ async fn drain(
     tokio::select! {
         biased;
         () = running.wait() => return true,
-        () = signals.stop() => tracing::warn!(jobs = running.len(), "told to stop again: jobs are cancelled"),
+        () = signals.stop() => tracing::warn!(jobs = running.len(), "told to shut down again: jobs are cancelled"),
         () = clock => tracing::warn!(jobs = running.len(), "runner.shutdown_timeout is over: jobs are cancelled"),
     }
     jobs.cancel(CancelCause::Shutdown);
@@ -289,7 +289,7 @@ async fn drain(
         biased;
         () = running.wait() => true,
         () = signals.stop() => {
-            tracing::error!(jobs = running.len(), "told to stop a third time: the next start finishes what is left");
+            tracing::error!(jobs = running.len(), "told to shut down a third time: the next start finishes what is left");
             false
         }
     }

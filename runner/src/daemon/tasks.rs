@@ -141,10 +141,13 @@ pub(super) async fn run_task<H: Backend, D: Backend>(shop: Arc<Shop<H, D>>, task
     let ((report, work), ended) = tokio::join!(tell, reporter.run());
     let took = start.elapsed();
     shop.metrics.job_ended(report.conclusion, took);
-    let seconds = took.as_secs_f64();
+    let seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
     match &ended {
         Ended::Reported => {
             tracing::info!(task = id, result = report.conclusion.as_str(), seconds, "a job has ended");
+        }
+        Ended::EndedByServer => {
+            tracing::info!(task = id, result = report.conclusion.as_str(), seconds, "the server has ended a job");
         }
         other => {
             tracing::warn!(task = id, result = report.conclusion.as_str(), seconds, report = ?other, "a job has ended");
