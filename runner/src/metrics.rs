@@ -33,6 +33,11 @@ struct ByStatus {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStore {
+    store: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByMethod {
     method: &'static str,
 }
@@ -67,6 +72,11 @@ struct All {
     states: Family<ByResult, Counter>,
     state_seconds: Histogram,
     buffered_rows: Gauge,
+    rows: Counter,
+    row_bytes: Counter,
+    steps: Family<ByResult, Counter>,
+    healthy: Gauge,
+    stores: Family<ByStore, Gauge>,
     client_errors: Family<ByMethod, Counter>,
 }
 
@@ -90,6 +100,11 @@ impl Default for Metrics {
                 states: Family::default(),
                 state_seconds: calls(),
                 buffered_rows: Gauge::default(),
+                rows: Counter::default(),
+                row_bytes: Counter::default(),
+                steps: Family::default(),
+                healthy: Gauge::default(),
+                stores: Family::default(),
                 client_errors: Family::default(),
             }),
         }
@@ -157,6 +172,27 @@ impl Metrics {
         self.all.job_seconds.observe(took.as_secs_f64());
     }
 
+    /// The server has taken rows, `bytes` of text in all.
+    pub fn rows_taken(&self, rows: u64, bytes: u64) {
+        self.all.rows.inc_by(rows);
+        self.all.row_bytes.inc_by(bytes);
+    }
+
+    /// A step of a job that is over has ended like this.
+    pub fn step_ended(&self, conclusion: Conclusion) {
+        self.all.steps.get_or_create(&ByResult { result: conclusion.as_str() }).inc();
+    }
+
+    /// Whether the daemon can take jobs.
+    pub fn healthy(&self, healthy: bool) {
+        self.all.healthy.set(i64::from(healthy));
+    }
+
+    /// How many bytes a store in the state folder takes.
+    pub fn store(&self, store: &'static str, bytes: u64) {
+        self.all.stores.get_or_create(&ByStore { store }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// `rows` more (or fewer) rows wait for their acknowledgement.
     pub fn buffered_rows(&self, rows: i64) {
         self.all.buffered_rows.inc_by(rows);
@@ -190,6 +226,12 @@ impl Metrics {
         seconds(&mut registry, "report_state_duration", "Duration of UpdateTask calls", &all.state_seconds);
         let help = "Rows that the server has not acknowledged";
         registry.register("report_log_buffer_rows", help, all.buffered_rows.clone());
+        registry.register("log_rows", "Log rows that the server has taken", all.rows.clone());
+        registry.register_with_unit("log", "Text of those rows", Unit::Bytes, all.row_bytes.clone());
+        registry.register("step", "Steps of ended jobs by result", all.steps.clone());
+        registry.register("healthy", "Whether jobs can be taken", all.healthy.clone());
+        let help = "What the stores in the state folder take";
+        registry.register_with_unit("store", help, Unit::Bytes, all.stores.clone());
         registry.register("client_errors", "Failed calls by method", all.client_errors.clone());
         registry.register_collector(Box::new(Uptime(all.start)));
         let mut text = String::new();
@@ -229,6 +271,10 @@ mod tests {
         metrics.waits(Duration::from_secs(2));
         metrics.running(1, 2);
         metrics.job_ended(Conclusion::Success, Duration::from_secs(3));
+        metrics.rows_taken(3, 40);
+        metrics.step_ended(Conclusion::Failure);
+        metrics.healthy(true);
+        metrics.store("journal", 12);
         let text = metrics.encode().expect("text");
         for line in [
             "gitea_runner_info{version=",
@@ -246,6 +292,11 @@ mod tests {
             "gitea_runner_report_log_duration_seconds_bucket",
             "gitea_runner_report_state_duration_seconds_bucket",
             "gitea_runner_report_log_buffer_rows 0",
+            "gitea_runner_log_rows_total 3",
+            "gitea_runner_log_bytes_total 40",
+            "gitea_runner_step_total{result=\"failure\"} 1",
+            "gitea_runner_healthy 1",
+            "gitea_runner_store_bytes{store=\"journal\"} 12",
             "gitea_runner_client_errors_total{method=\"UpdateTask\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

@@ -17,7 +17,7 @@ use crate::{
     action::{ActionStore, GitNetwork, StoreOptions},
     assignment::{JobConfig, RunnerFacts},
     backend::host::{HostBackend, HostConfig},
-    daemon::{About, Daemon, Engine, Gate, Outcome, Signals, StateFolder},
+    daemon::{About, Daemon, Engine, Gate, Outcome, Signals, StateFolder, Sweeper},
     job::Backends,
     label::{Label, Placement},
     metrics::Metrics,
@@ -275,11 +275,20 @@ async fn build(
         engine.await_start(&settings.container).await.map_err(|sentence| (Exit::Failure, sentence))?;
     }
     let owner = registration.uuid.clone();
-    sweep(&engine, wants_engine, &scratch, &owner).await;
+    let sweeper = Sweeper {
+        engine: wants_engine.then(|| engine.clone()),
+        scratch: scratch.clone(),
+        owner: owner.clone(),
+    };
+    sweeper.sweep(Arc::new(|_| false)).await;
+    let tool_cache = match settings.runner.tool_cache_mode.as_str() {
+        "shared" => Some(state.folder("tool_cache").map_err(|error| failure(&error))?),
+        _ => None,
+    };
     let host = HostBackend::new(HostConfig {
         executable: agent.path.clone(),
         scratch: scratch.clone(),
-        tool_cache: None,
+        tool_cache,
         environ: environment.all.clone(),
         engine: engine.get().await.ok().cloned(),
     });
@@ -287,8 +296,12 @@ async fn build(
         .map_err(|error| failure(&error))?;
     let network = GitNetwork::default().with_instance_tls(Arc::new(tls));
     let actions = state.folder("actions").map_err(|error| failure(&error))?;
-    let store =
-        ActionStore::open(actions, StoreOptions::default(), network).map_err(|error| failure(&error))?;
+    let store = ActionStore::open(
+        actions,
+        StoreOptions { offline: settings.cache.offline_mode, ..StoreOptions::default() },
+        network,
+    )
+    .map_err(|error| failure(&error))?;
     let about = About { name: registration.name.clone(), instance: registration.address.clone() };
     let folders = vec![state.path().to_owned(), scratch];
     let probe = wants_engine.then(|| engine.probe());
@@ -309,30 +322,11 @@ async fn build(
         backends: Backends { host, docker: Ok(engine) },
         store,
         gate,
+        sweeper,
         once: args.once || environment.once,
         ephemeral: registration.ephemeral,
         settings,
     })
-}
-
-/// What an earlier run of this runner has left on the host and in the engine, when it could not clean up itself.
-async fn sweep(engine: &Engine, wants_engine: bool, scratch: &Path, owner: &str) {
-    let (folder, uuid) = (scratch.to_owned(), owner.to_owned());
-    let swept =
-        tokio::task::spawn_blocking(move || crate::backend::host::reap(&folder, &uuid, |_| false)).await;
-    match swept {
-        Ok(found) => {
-            for leftover in found {
-                tracing::warn!(?leftover, "removed what an earlier run has left");
-            }
-        }
-        Err(error) => {
-            tracing::error!(%error, "what an earlier run has left on this host could not be looked for")
-        }
-    }
-    if wants_engine {
-        engine.sweep(owner).await;
-    }
 }
 
 /// The configuration, as jobs see it.
@@ -351,6 +345,7 @@ fn job_config(settings: &Settings, environment: &Environment) -> JobConfig {
         }
     }
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let path = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
     JobConfig {
         envs: runner.envs.clone(),
         timeout: runner.timeout,
@@ -358,6 +353,7 @@ fn job_config(settings: &Settings, environment: &Environment) -> JobConfig {
         force_rebuild: settings.container.force_rebuild,
         github_mirror: text(&runner.github_mirror),
         set_act_env: runner.set_act_env,
+        hooks: [path(&runner.hooks.job_started), path(&runner.hooks.job_completed)],
         place_env,
         ..JobConfig::default()
     }

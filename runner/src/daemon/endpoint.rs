@@ -1,6 +1,10 @@
 //! `/metrics`, `/healthz` and `/readyz`, where the configuration wants them.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::StatusCode;
 use tokio::net::TcpListener;
@@ -9,6 +13,9 @@ use warp::{Filter, Reply, reply};
 
 use super::health::{Answer, Pulse};
 use crate::metrics::Metrics;
+
+/// A store and its folder.
+pub(super) type Store = (&'static str, PathBuf);
 
 /// Binds `address`, which is host and port.
 pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
@@ -21,9 +28,18 @@ pub(super) async fn serve(
     metrics: Metrics,
     pulse: Pulse,
     grace: Duration,
+    stores: Vec<Store>,
     stop: CancellationToken,
 ) {
-    let counted = warp::path!("metrics").map(move || match metrics.encode() {
+    let seen = pulse.clone();
+    let counted = warp::path!("metrics").map(move || {
+        metrics.healthy(seen.ready(grace).healthy);
+        for (name, folder) in &stores {
+            metrics.store(name, size_of(folder));
+        }
+        metrics.encode()
+    });
+    let counted = counted.map(|text| match text {
         Ok(text) => reply::with_header(
             text,
             "content-type",
@@ -36,7 +52,25 @@ pub(super) async fn serve(
     let alive = warp::path!("healthz").map(move || shown(&alive.answer()));
     let ready = warp::path!("readyz").map(move || shown(&pulse.ready(grace)));
     let routes = warp::get().and(counted.or(alive).or(ready));
-    warp::serve(routes).incoming(listener).graceful(async move { stop.cancelled().await }).run().await;
+    warp::serve(routes).incoming(listener).graceful(stop.cancelled_owned()).run().await;
+}
+
+/// Bytes of the files in a folder and those below it, one level deep: stores are flat.
+fn size_of(folder: &Path) -> u64 {
+    let sizes = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect::<Vec<_>>()
+    };
+    let mut total: u64 = 0;
+    for (path, facts) in sizes(folder) {
+        if facts.is_dir() {
+            let inner = sizes(&path).iter().map(|(_, facts)| facts.len()).sum::<u64>();
+            total = total.saturating_add(inner);
+        } else {
+            total = total.saturating_add(facts.len());
+        }
+    }
+    total
 }
 
 fn shown(answer: &Answer) -> reply::Response {
@@ -46,7 +80,7 @@ fn shown(answer: &Answer) -> reply::Response {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{path::PathBuf, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -73,7 +107,14 @@ mod tests {
         let pulse = Pulse::new(Duration::from_mins(1));
         pulse.trouble(Some("no engine"));
         let stop = CancellationToken::new();
-        let serving = serve(listener, Metrics::default(), pulse, Duration::from_secs(30), stop.clone());
+        let serving = serve(
+            listener,
+            Metrics::default(),
+            pulse,
+            Duration::from_secs(30),
+            vec![("journal", PathBuf::from("/nowhere"))],
+            stop.clone(),
+        );
         let asking = async {
             assert!(get(address, "/metrics").await.contains("gitea_runner_capacity"));
             assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));

@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::gate::Probe;
+use super::{gate::Probe, sweep::IsLive};
 use crate::{
     backend::{
         Backend, BackendError, JobSpec, Notes,
@@ -19,6 +19,9 @@ use crate::{
 
 /// How long a sign of life may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The volume that jobs share as tool cache, under the name that Gitea's own runner gives it.
+const TOOL_CACHE: &str = "act-toolcache";
 
 /// What surprises operators of Gitea's own runner.
 const NO_SOCKET: &str = "jobs do not get the engine's socket, unlike with Gitea's own runner: \
@@ -49,7 +52,7 @@ impl Engine {
             valid_volumes: container.valid_volumes.clone(),
             force_pull: container.force_pull,
             service_ready_timeout: container.service_ready_timeout,
-            tool_cache: None,
+            tool_cache: (settings.runner.tool_cache_mode == "shared").then(|| TOOL_CACHE.to_owned()),
             transport: Transport::Auto,
         };
         Self { config: Arc::new(config), backend: Arc::default() }
@@ -87,20 +90,22 @@ impl Engine {
         }
     }
 
-    /// Removes what an earlier run has left in the engine.
-    pub async fn sweep(&self, owner: &str) {
+    /// Removes what jobs of `owner` have left in the engine, and agents of other versions.
+    pub async fn sweep(&self, owner: &str, is_live: IsLive) {
         let Ok(backend) = self.get().await else { return };
-        match backend.reap(owner, |_| false).await {
-            Ok(reaped) => {
-                for what in reaped.removed {
-                    tracing::warn!(what, "removed what an earlier run has left in the engine");
+        let of_jobs = backend.reap(owner, move |task| is_live(task)).await;
+        let of_agents = backend.remove_old_agents().await;
+        for swept in [of_jobs, of_agents] {
+            match swept {
+                Ok(swept) => {
+                    for what in swept.removed {
+                        tracing::warn!(what, "removed what was left in the engine");
+                    }
+                    for what in swept.left_over {
+                        tracing::error!(what, "what was left in the engine cannot be removed");
+                    }
                 }
-                for what in reaped.left_over {
-                    tracing::error!(what, "what an earlier run has left in the engine cannot be removed");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "what an earlier run has left in the engine could not be removed")
+                Err(error) => tracing::warn!(%error, "what was left in the engine could not be looked for"),
             }
         }
     }

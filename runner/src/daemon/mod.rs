@@ -10,6 +10,7 @@ pub mod health;
 mod poller;
 mod signals;
 mod state;
+mod sweep;
 mod tasks;
 
 use std::{
@@ -26,6 +27,7 @@ pub use self::{
     gate::{About, Gate, Probe, free_space},
     signals::Signals,
     state::{AgentCopy, StateError, StateFolder},
+    sweep::Sweeper,
 };
 use self::{
     health::{HealthSocket, Pulse},
@@ -63,6 +65,8 @@ pub struct Daemon<H, D> {
     pub store: ActionStore,
     /// When not to fetch.
     pub gate: Gate,
+    /// What removes leftovers.
+    pub sweeper: Sweeper,
     /// One job and no more.
     pub once: bool,
     /// The server forgets us after one job.
@@ -151,6 +155,10 @@ impl<H: Backend, D: Backend> Daemon<H, D> {
                 }
             }
         });
+        helpers.spawn({
+            let (sweeper, shop, ends) = (self.sweeper, shop.clone(), ends.clone());
+            async move { ends.run_until_cancelled(sweep_when_idle(&sweeper, &shop)).await }
+        });
         let poll = poller.run(&stop, |task, slot| {
             let (shop, unregistered) = (shop.clone(), unregistered.clone());
             running.spawn(async move {
@@ -209,15 +217,31 @@ impl<H: Backend, D: Backend> Daemon<H, D> {
                 source,
             })?;
             let counted = self.client.metrics().clone();
-            helpers.spawn(endpoint::serve(
-                listener,
-                counted,
-                pulse.clone(),
-                metrics.readiness_grace,
-                ends.clone(),
-            ));
+            let stores = [("journal", "jobs"), ("actions", "actions")];
+            let stores = stores.map(|(store, name)| (store, self.state.path().join(name))).to_vec();
+            let (pulse, grace) = (pulse.clone(), metrics.readiness_grace);
+            helpers.spawn(endpoint::serve(listener, counted, pulse, grace, stores, ends.clone()));
         }
         Ok(())
+    }
+}
+
+/// Removes leftovers now and then, while no job runs.
+async fn sweep_when_idle<H: Send + Sync + 'static, D: Send + Sync + 'static>(
+    sweeper: &Sweeper,
+    shop: &Arc<Shop<H, D>>,
+) {
+    let (interval, age) = (shop.runner.idle_cleanup_interval, shop.runner.workdir_cleanup_age);
+    if interval.is_zero() || age.is_zero() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(interval).await;
+        if shop.is_idle() {
+            // A task that begins while we look is known before it makes anything.
+            let shop = shop.clone();
+            sweeper.sweep(Arc::new(move |task| shop.is_running(task))).await;
+        }
     }
 }
 

@@ -83,6 +83,16 @@ impl<H, D> Drop for Running<'_, H, D> {
 }
 
 impl<H, D> Shop<H, D> {
+    /// Whether a task runs now.
+    pub(super) fn is_running(&self, task: i64) -> bool {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(&task)
+    }
+
+    /// Whether none does.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn tell(&self) {
         let count = self.running.lock().unwrap_or_else(PoisonError::into_inner).len();
         self.pulse.jobs(count);
@@ -147,7 +157,12 @@ pub(super) async fn run_task<H: Backend, D: Backend>(shop: Arc<Shop<H, D>>, task
             tracing::info!(task = id, result = report.conclusion.as_str(), seconds, "a job has ended");
         }
         Ended::EndedByServer => {
-            tracing::info!(task = id, result = report.conclusion.as_str(), seconds, "the server has ended a job");
+            tracing::info!(
+                task = id,
+                result = report.conclusion.as_str(),
+                seconds,
+                "the server has ended a job"
+            );
         }
         other => {
             tracing::warn!(task = id, result = report.conclusion.as_str(), seconds, report = ?other, "a job has ended");

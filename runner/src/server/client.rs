@@ -5,8 +5,9 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use proto::{
     ping::v1::{PingRequest, ping_service_client::PingServiceClient},
     runner::v1::{
-        DeclareRequest, FetchTaskRequest, FetchTaskResponse, RegisterRequest, Runner, UpdateLogRequest,
-        UpdateLogResponse, UpdateTaskRequest, UpdateTaskResponse, runner_service_client::RunnerServiceClient,
+        DeclareRequest, FetchTaskRequest, FetchTaskResponse, RegisterRequest, Result as Outcome, Runner,
+        UpdateLogRequest, UpdateLogResponse, UpdateTaskRequest, UpdateTaskResponse,
+        runner_service_client::RunnerServiceClient,
     },
     transport::{DECODE_LIMIT, Options, OptionsError, Protocol, Transport},
 };
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, metadata::MetadataValue};
 
 use super::{Method, ServerError};
-use crate::{metrics::Metrics, secret::Secret};
+use crate::{metrics::Metrics, report::Conclusion, secret::Secret};
 
 /// What this runner can do, as the server wants it told.
 pub const CAPABILITIES: [&str; 1] = ["cancelling"];
@@ -168,15 +169,29 @@ impl Client {
     /// Reports a state, once.
     pub async fn update_task(&self, request: UpdateTaskRequest) -> Result<UpdateTaskResponse, ServerError> {
         let size = prost::Message::encoded_len(&request);
+        // The result goes out once, and with it every step's.
+        let ends: Vec<Conclusion> = match &request.state {
+            Some(state) if state.result() != Outcome::Unspecified => {
+                state.steps.iter().filter_map(|step| conclusion(step.result())).collect()
+            }
+            _ => Vec::new(),
+        };
         let request = self.signed(request);
-        Ok(self.call(Method::UpdateTask, self.service(size).update_task(request)).await?.into_inner())
+        let answer =
+            self.call(Method::UpdateTask, self.service(size).update_task(request)).await?.into_inner();
+        ends.into_iter().for_each(|end| self.metrics.step_ended(end));
+        Ok(answer)
     }
 
     /// Appends rows, once.
     pub async fn update_log(&self, request: UpdateLogRequest) -> Result<UpdateLogResponse, ServerError> {
         let size = prost::Message::encoded_len(&request);
+        let rows = u64::try_from(request.rows.len()).unwrap_or(u64::MAX);
+        let bytes = request.rows.iter().map(|row| u64::try_from(row.content.len()).unwrap_or(0)).sum();
         let request = self.signed(request);
-        Ok(self.call(Method::UpdateLog, self.service(size).update_log(request)).await?.into_inner())
+        let answer = self.call(Method::UpdateLog, self.service(size).update_log(request)).await?.into_inner();
+        self.metrics.rows_taken(rows, bytes);
+        Ok(answer)
     }
 
     /// Sends one plain HTTP request the same way, and gives the answer's status.
@@ -225,5 +240,15 @@ impl Client {
         };
         self.metrics.called(method, start.elapsed(), answer.is_ok());
         answer
+    }
+}
+
+const fn conclusion(outcome: Outcome) -> Option<Conclusion> {
+    match outcome {
+        Outcome::Unspecified => None,
+        Outcome::Success => Some(Conclusion::Success),
+        Outcome::Failure => Some(Conclusion::Failure),
+        Outcome::Cancelled => Some(Conclusion::Cancelled),
+        Outcome::Skipped => Some(Conclusion::Skipped),
     }
 }

@@ -64,7 +64,6 @@ fn comment_of(key: &Key) -> String {
     let standing = match key.standing {
         Standing::Obeyed => "",
         Standing::NotYet => " Not yet obeyed; setting it gives a warning.",
-        Standing::NotYetAndRestricts => " Not yet obeyed; the daemon refuses to start with it.",
     };
     let own = if key.official { "" } else { " (Not in Gitea's own runner.)" };
     format!("{}{standing}{own}", key.doc)

@@ -66,18 +66,11 @@ pub fn read(file: &Path, text: &str) -> Result<Loaded, Vec<Complaint>> {
             Finding::Fine => {}
             Finding::Set(key) => {
                 set.push(key.path.to_owned());
-                let text = "is not obeyed by this version";
                 match key.standing {
                     Standing::Obeyed => {}
                     _ if is_default(key, entry, &entries) => {}
-                    Standing::NotYet => warnings.push(at(entry.key, format!("{} {text} yet", key.path))),
-                    Standing::NotYetAndRestricts => errors.push(at(
-                        entry.key,
-                        format!(
-                            "{} {text} yet, and to ignore it could be dangerous: remove it to start without",
-                            key.path
-                        ),
-                    )),
+                    Standing::NotYet => warnings
+                        .push(at(entry.key, format!("{} is not obeyed by this version yet", key.path))),
                 }
             }
             Finding::Unknown(sentence) => warnings.push(at(entry.key, sentence)),
@@ -299,12 +292,6 @@ mod tests {
         config.yaml:3:3: runner.allocate_pty is not obeyed by this version yet
         config.yaml:5:1: unknown key nothing
         ");
-    }
-
-    #[test]
-    fn a_restriction_that_is_not_obeyed_stops_the_start() {
-        let said = errors("runner:\n  hooks:\n    job_started: /check.sh\n");
-        assert!(said[0].contains("config.yaml:3:5") && said[0].contains("dangerous"), "{said:?}");
     }
 
     #[test]

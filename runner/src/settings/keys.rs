@@ -33,8 +33,6 @@ pub enum Standing {
     Obeyed,
     /// Set to something else than its default it does nothing yet, and the start says so.
     NotYet,
-    /// The same, but ignoring it would be dangerous: the daemon does not start.
-    NotYetAndRestricts,
 }
 
 /// One key.
@@ -55,7 +53,7 @@ pub struct Key {
 }
 
 use Kind::{Bool, Choice, Count, Duration, DurationOrOff, List, Map, Path, Size, Text};
-use Standing::{NotYet, NotYetAndRestricts, Obeyed};
+use Standing::{NotYet, Obeyed};
 
 const fn official(
     path: &'static str,
@@ -174,15 +172,15 @@ pub const KEYS: &[Key] = &[
         "runner.workdir_cleanup_age",
         Duration,
         "24h",
-        NotYet,
-        "Age at which forgotten job folders are removed; 0: never.",
+        Obeyed,
+        "0: never remove what earlier jobs have left. Any other age: whatever belongs to no running job is removed, however young.",
     ),
     official(
         "runner.idle_cleanup_interval",
         Duration,
         "10m",
-        NotYet,
-        "How often an idle daemon looks for them; 0: never.",
+        Obeyed,
+        "How often an idle daemon looks for what earlier jobs have left; 0: only at start.",
     ),
     official(
         "runner.log_report_interval",
@@ -223,10 +221,16 @@ pub const KEYS: &[Key] = &[
         "runner.github_mirror",
         Text,
         "\"\"",
-        NotYet,
+        Obeyed,
         "Address that actions are cloned from instead of https://github.com.",
     ),
-    official("runner.action_shallow_clone", Bool, "true", NotYet, "Clone only the one commit of an action."),
+    official(
+        "runner.action_shallow_clone",
+        Bool,
+        "true",
+        NotYet,
+        "Clone only the one commit of an action, which is what always happens here.",
+    ),
     official("runner.set_act_env", Bool, "true", Obeyed, "Set ACT=true in every job."),
     official(
         "runner.patch_actions",
@@ -254,8 +258,8 @@ pub const KEYS: &[Key] = &[
         "runner.tool_cache_mode",
         Choice(&["none", "shared"]),
         "none",
-        NotYet,
-        "Whether jobs share one tool cache (RUNNER_TOOL_CACHE).",
+        Obeyed,
+        "Whether jobs share one tool cache (RUNNER_TOOL_CACHE), in the volume act-toolcache or the state folder.",
     ),
     official(
         "runner.post_task_script",
@@ -265,20 +269,8 @@ pub const KEYS: &[Key] = &[
         "Program of the host that runs after each reported job.",
     ),
     official("runner.post_task_script_timeout", Duration, "5m", Obeyed, "The longest that it may take."),
-    official(
-        "runner.hooks.job_started",
-        Path,
-        "\"\"",
-        NotYetAndRestricts,
-        "Script that runs before a job's first step.",
-    ),
-    official(
-        "runner.hooks.job_completed",
-        Path,
-        "\"\"",
-        NotYetAndRestricts,
-        "Script that runs after a job's last step.",
-    ),
+    official("runner.hooks.job_started", Path, "\"\"", Obeyed, "Script that runs before a job's first step."),
+    official("runner.hooks.job_completed", Path, "\"\"", Obeyed, "Script that runs after a job's last step."),
     official("cache.enabled", Bool, "true", NotYet, "Serve a cache to the jobs."),
     official("cache.dir", Path, "\"\"", NotYet, "Folder of the cache; empty: ~/.cache/actcache."),
     official("cache.host", Text, "\"\"", NotYet, "Address that jobs reach the cache at; empty: worked out."),
@@ -290,7 +282,7 @@ pub const KEYS: &[Key] = &[
         "cache.offline_mode",
         Bool,
         "false",
-        NotYet,
+        Obeyed,
         "Use actions that are already here without asking for newer ones.",
     ),
     official("cache.v2", Bool, "true", NotYet, "Offer the second version of the cache protocol."),
@@ -315,14 +307,14 @@ pub const KEYS: &[Key] = &[
         "container.network_create_options.enable_ipv4",
         Bool,
         "",
-        NotYet,
+        Obeyed,
         "IPv4 in the jobs' own networks; unset: the engine's default.",
     ),
     official(
         "container.network_create_options.enable_ipv6",
         Bool,
         "",
-        NotYet,
+        Obeyed,
         "IPv6 in the jobs' own networks; unset: the engine's default.",
     ),
     official("container.network_mode", Text, "\"\"", Obeyed, "Older name of `network`; bridge means empty."),

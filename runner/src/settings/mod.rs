@@ -78,7 +78,6 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Resolved, 
     let mut settings = loaded.settings;
     let is_set = |path: &str| loaded.set.iter().any(|set| set == path);
     settings.apply(environment, is_set("runner.file"));
-    settings.restrict(path)?;
     settings.read_env_file(is_set("runner.env_file"))?;
     warnings.extend(settings.contradictions(is_set));
     Ok(Resolved { settings, warnings, file })
@@ -119,25 +118,6 @@ impl Settings {
         if !container.workdir_parent.starts_with('/') {
             container.workdir_parent.insert(0, '/');
         }
-    }
-
-    /// What must not be ignored although it did not come from the file.
-    fn restrict(&self, file: Option<&Path>) -> Result<(), SettingsError> {
-        let hooks = &self.runner.hooks;
-        let set = !hooks.job_started.as_os_str().is_empty() || !hooks.job_completed.as_os_str().is_empty();
-        let obeyed =
-            keys::find("runner.hooks.job_started").is_some_and(|key| key.standing == keys::Standing::Obeyed);
-        if set && !obeyed {
-            return Err(SettingsError::Wrong(vec![Complaint {
-                file: file.unwrap_or(Path::new("environment")).to_owned(),
-                line: 0,
-                column: 0,
-                text: "ACTIONS_RUNNER_HOOK_JOB_STARTED and _COMPLETED are not obeyed by this version yet, and to ignore \
-                       them could be dangerous: unset them to start without"
-                    .to_owned(),
-            }]));
-        }
-        Ok(())
     }
 
     /// Merges `env_file` into `envs`. The default file may be missing, and so may a named one.
