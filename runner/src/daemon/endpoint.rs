@@ -15,7 +15,13 @@ use super::health::{Answer, Pulse};
 use crate::metrics::Metrics;
 
 /// A store and its folder.
-pub(super) type Store = (&'static str, PathBuf);
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    /// As the counter calls it.
+    pub(super) name: &'static str,
+    /// Where it is.
+    pub(super) folder: PathBuf,
+}
 
 /// Binds `address`, which is host and port.
 pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
@@ -34,8 +40,8 @@ pub(super) async fn serve(
     let seen = pulse.clone();
     let counted = warp::path!("metrics").map(move || {
         metrics.healthy(seen.ready(grace).healthy);
-        for (name, folder) in &stores {
-            metrics.store(name, size_of(folder));
+        for store in &stores {
+            metrics.store(store.name, size_of(&store.folder));
         }
         metrics.encode()
     });
@@ -88,7 +94,7 @@ mod tests {
     };
     use tokio_util::sync::CancellationToken;
 
-    use super::{bind, serve};
+    use super::{Store, bind, serve};
     use crate::{daemon::health::Pulse, metrics::Metrics};
 
     async fn get(address: std::net::SocketAddr, path: &str) -> String {
@@ -112,7 +118,7 @@ mod tests {
             Metrics::default(),
             pulse,
             Duration::from_secs(30),
-            vec![("journal", PathBuf::from("/nowhere"))],
+            vec![Store { name: "journal", folder: PathBuf::from("/nowhere") }],
             stop.clone(),
         );
         let asking = async {

@@ -218,7 +218,8 @@ impl<H: Backend, D: Backend> Daemon<H, D> {
             })?;
             let counted = self.client.metrics().clone();
             let stores = [("journal", "jobs"), ("actions", "actions")];
-            let stores = stores.map(|(store, name)| (store, self.state.path().join(name))).to_vec();
+            let store = |(name, folder)| endpoint::Store { name, folder: self.state.path().join(folder) };
+            let stores = stores.map(store).to_vec();
             let (pulse, grace) = (pulse.clone(), metrics.readiness_grace);
             helpers.spawn(endpoint::serve(listener, counted, pulse, grace, stores, ends.clone()));
         }
