@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use esteira::{
     backend::{BackendError, Collected, ExecSpec, Exit, FileIn, JobEnv, Ladder},
-    cancel::{Cancel, CancelCause},
+    cancel::Cancel,
 };
 
-use super::{Kept, ask, content, print, run, script};
+use super::{CancelAtFirst, Kept, ask, content, print, run, script};
 
 /// All of it, in one place.
 pub(crate) async fn keeps<E: JobEnv>(env: &E) {
@@ -129,18 +129,8 @@ async fn a_held_output_does_not_hold_the_step<E: JobEnv>(env: &E) {
 
 /// Starts a script, waits for its first line, cancels it, and waits for its end.
 async fn cancelled<E: JobEnv>(env: &E, text: &str, ladder: Ladder) -> (Exit, String) {
-    struct Trigger {
-        kept: Kept,
-        cancel: Cancel,
-    }
-    impl esteira::backend::Output for Trigger {
-        async fn write(&mut self, stream: esteira::backend::Stream, bytes: &[u8]) {
-            self.kept.write(stream, bytes).await;
-            self.cancel.cancel(CancelCause::StepTimeout);
-        }
-    }
     let cancel = Cancel::new();
-    let mut output = Trigger { kept: Kept::default(), cancel: cancel.clone() };
+    let mut output = CancelAtFirst { kept: Kept::default(), cancel: cancel.clone() };
     let outcome =
         env.exec(ExecSpec { ladder, ..script(env, text) }, &mut output, &cancel).await.expect("an end");
     assert_eq!(outcome.lost, Vec::<String>::new());

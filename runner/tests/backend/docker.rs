@@ -18,7 +18,7 @@ use esteira::{
     cancel::{Cancel, CancelCause},
 };
 
-use super::{ESTEIRA, Kept, Rows, ask, content, contract, job, print, run, script};
+use super::{CancelAtFirst, ESTEIRA, Kept, Rows, ask, content, contract, job, print, run, script};
 
 /// An image with a shell that the machine has; named by `ESTEIRA_TEST_IMAGE`.
 pub(crate) fn image() -> String {
@@ -119,14 +119,38 @@ async fn keeps_the_contract_over_a_socket() {
 
 #[tokio::test]
 async fn keeps_the_contract_over_attach() {
-    let Some((backend, _state)) = backend(|config| config.transport = Transport::Attach).await else {
+    let Some((backend, state)) = backend(|config| config.transport = Transport::Attach).await else {
         return;
     };
-    let spec = spec(ContainerSpec::default());
-    let task = spec.task;
-    let env = prepare(&backend, spec).await.expect("a place");
+    let first = spec(ContainerSpec::default());
+    let task = first.task;
+    let env = prepare(&backend, first).await.expect("a place");
     contract::keeps(&env).await;
     finish(&backend, env).await;
+    // Somebody removes the agent's volume: the next job has it again.
+    let engine = bollard::Docker::connect_with_defaults().expect("a client");
+    let filters = std::collections::HashMap::from([("label".to_owned(), vec!["esteira.agent".to_owned()])]);
+    let list = bollard::query_parameters::ListVolumesOptionsBuilder::default().filters(&filters).build();
+    let hash = std::fs::read_dir(state.path())
+        .expect("the state")
+        .find_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("agent-").map(str::to_owned))
+        .expect("the agent's copy");
+    let ours = async || {
+        let volumes = engine.list_volumes(Some(list.clone())).await.expect("the engine answers").volumes;
+        volumes
+            .unwrap_or_default()
+            .into_iter()
+            .find(|volume| volume.labels.get("esteira.agent") == Some(&hash))
+    };
+    let volume = ours().await.expect("the agent's volume").name;
+    let none = None::<bollard::query_parameters::RemoveVolumeOptions>;
+    if engine.remove_volume(&volume, none.clone()).await.is_ok() {
+        let env = prepare(&backend, spec(ContainerSpec::default())).await.expect("a place");
+        assert_eq!(print(&env, "echo again").await, "again\n");
+        finish(&backend, env).await;
+        // In use by another test: it stays with the machine, as its exemption says.
+        engine.remove_volume(&volume, none).await.ok();
+    }
     nothing_left(&backend, task).await;
 }
 
@@ -364,19 +388,15 @@ async fn a_cancelled_action_in_a_container_ends() {
     let run = ImageRun {
         container: ContainerSpec { image: image(), ..ContainerSpec::default() },
         entrypoint: vec!["sh".into(), "-c".into()],
-        args: Some(vec!["trap 'echo bye; exit 7' INT; while :; do sleep 0.1; done".into()]),
+        args: Some(vec!["trap 'echo bye; exit 7' INT; echo ready; while :; do sleep 0.1; done".into()]),
         files: Vec::new(),
         collect: Vec::new(),
         ladder,
     };
     let cancel = Cancel::new();
-    let trigger = async {
-        tokio::time::sleep(Duration::from_millis(800)).await;
-        cancel.cancel(CancelCause::StepTimeout);
-    };
-    let mut kept = Kept::default();
-    let (outcome, ()) = tokio::join!(env.run_image(run, &mut kept, &cancel), trigger);
-    assert_eq!((outcome.expect("an end").exit, kept.out()), (Exit::Code(7), "bye\n"));
+    let mut output = CancelAtFirst { kept: Kept::default(), cancel: cancel.clone() };
+    let outcome = env.run_image(run, &mut output, &cancel).await.expect("an end");
+    assert_eq!((outcome.exit, output.kept.out()), (Exit::Code(7), "ready\nbye\n"));
     finish(&backend, env).await;
 }
 

@@ -6,8 +6,11 @@ mod host;
 
 use std::{collections::BTreeMap, sync::Mutex};
 
-use esteira::backend::{
-    Collected, ExecOutcome, ExecSpec, Exit, FileOut, JobEnv, JobSpec, Ladder, Notes, Output, Stream,
+use esteira::{
+    backend::{
+        Collected, ExecOutcome, ExecSpec, Exit, FileOut, JobEnv, JobSpec, Ladder, Notes, Output, Stream,
+    },
+    cancel::{Cancel, CancelCause},
 };
 
 /// This program.
@@ -36,6 +39,20 @@ impl Output for Kept {
             Stream::Stdout => self.out.extend_from_slice(bytes),
             Stream::Stderr => self.err.extend_from_slice(bytes),
         }
+    }
+}
+
+/// Keeps what a process printed, and cancels at its first piece.
+#[derive(Debug)]
+pub(crate) struct CancelAtFirst {
+    pub(crate) kept: Kept,
+    pub(crate) cancel: Cancel,
+}
+
+impl Output for CancelAtFirst {
+    async fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        self.kept.write(stream, bytes).await;
+        self.cancel.cancel(CancelCause::StepTimeout);
     }
 }
 
@@ -85,8 +102,7 @@ pub(crate) fn script<E: JobEnv>(env: &E, text: &str) -> ExecSpec {
 /// Runs a process that nobody cancels.
 pub(crate) async fn run<E: JobEnv>(env: &E, spec: ExecSpec) -> (ExecOutcome, Kept) {
     let mut kept = Kept::default();
-    let outcome =
-        env.exec(spec, &mut kept, &esteira::cancel::Cancel::new()).await.expect("the place is alive");
+    let outcome = env.exec(spec, &mut kept, &Cancel::new()).await.expect("the place is alive");
     (outcome, kept)
 }
 

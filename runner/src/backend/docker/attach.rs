@@ -5,19 +5,23 @@ use std::{collections::HashMap, fs};
 
 use bollard::{
     body_try_stream,
+    container::AttachContainerResults,
     models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, VolumeCreateRequest},
     query_parameters::{
-        AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+        AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions,
+        UploadToContainerOptionsBuilder,
     },
 };
 use futures_util::StreamExt;
+use tokio::task::JoinSet;
 
 use super::{
     AGENT, Shared,
     create::{Plan, refused},
+    engine,
     env::Way,
     name,
-    transport::{AGENT_PATH, Failure, Place, check, describe_end, remove, start, start_failure},
+    transport::{AGENT_PATH, Failure, Place, check, describe_end, remove, start_failure},
 };
 use crate::backend::{
     BackendError, Notes,
@@ -45,33 +49,31 @@ pub(super) async fn over_attach<N: Notes>(
     plan.body.open_stdin = Some(true);
     plan.body.attach_stdin = Some(true);
     plan.host().log_config = Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None });
+    let create = async || {
+        plan.create(shared, notes).await.map_err(|error| error.into_backend("creating the job container"))
+    };
     let mut filled = shared.filled.lock().await;
-    if !*filled {
+    let id = if *filled {
+        drop(filled);
+        create().await?
+    } else {
         make_volume(shared, &volume).await?;
-    }
-    let id =
-        plan.create(shared, notes).await.map_err(|error| error.into_backend("creating the job container"))?;
-    if !*filled {
+        let id = create().await?;
         // The image is there now; the volume is filled by a container of it that never runs.
         fill(shared, &volume, &plan.image).await?;
         *filled = true;
-    }
-    drop(filled);
-    let docker = &shared.engine.docker;
-    let attach =
-        AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true).build();
-    let attached = docker
-        .attach_container(&id, Some(attach))
-        .await
-        .map_err(|error| Failure::Final(refused("attaching to the job container", &error)))?;
-    let mut starting = start(shared, &id);
-    match starting.join_next().await {
-        Some(Ok(Err(error))) => return Err(start_failure(&error)),
-        Some(Err(error)) => {
-            return Err(Failure::Final(BackendError::engine("starting the job container", error)));
+        id
+    };
+    let attached = match begin(shared, &id).await {
+        Err(error) if engine::message(&error).contains(AGENT_PATH) => {
+            // Somebody has removed the volume since it was filled, and the engine has made an empty one.
+            make_volume(shared, &volume).await?;
+            fill(shared, &volume, &plan.image).await?;
+            begin(shared, &id).await
         }
-        Some(Ok(Ok(()))) | None => {}
-    }
+        other => other,
+    };
+    let attached = attached.map_err(|error| start_failure(&error))?;
     let link = match Link::open(Connection::Attached(attached), tracking, folders.to_vec()).await {
         Ok(link) => link,
         Err(error) => {
@@ -80,7 +82,17 @@ pub(super) async fn over_attach<N: Notes>(
         }
     };
     check(shared, &link)?;
-    Ok(Place { id, way: Way::Agent(link), socket_folder: None, starting })
+    Ok(Place { id, way: Way::Agent(link), socket_folder: None, starting: JoinSet::new() })
+}
+
+/// Attaches, so that the agent's first word is heard, and starts.
+async fn begin(shared: &Shared, id: &str) -> Result<AttachContainerResults, bollard::errors::Error> {
+    let docker = &shared.engine.docker;
+    let attach =
+        AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true).build();
+    let attached = docker.attach_container(id, Some(attach)).await?;
+    docker.start_container(id, None::<StartContainerOptions>).await?;
+    Ok(attached)
 }
 
 /// Makes the agent's volume with its label; one that is there stays as it is.

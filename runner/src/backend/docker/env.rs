@@ -117,11 +117,11 @@ impl JobEnv for DockerEnv {
         cancel: &Cancel,
     ) -> Result<ExecOutcome, BackendError> {
         match &self.way {
-            Way::Agent(link) => match link.exec(spec, output, cancel).await {
+            Way::Agent(link) => match Box::pin(link.exec(spec, output, cancel)).await {
                 Ok(outcome) => Ok(outcome),
                 Err(error) => Err(self.explain(error).await),
             },
-            Way::Exec(batched) => batched.exec(spec, output, cancel).await,
+            Way::Exec(batched) => Box::pin(batched.exec(spec, output, cancel)).await,
         }
     }
 
@@ -165,7 +165,7 @@ impl JobEnv for DockerEnv {
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<ExecOutcome, BackendError> {
-        self.beside.run(self.way.files(), run, output, cancel).await
+        Box::pin(self.beside.run(self.way.files(), run, output, cancel)).await
     }
 
     async fn build_image<O: Output>(
@@ -174,7 +174,7 @@ impl JobEnv for DockerEnv {
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<(), BackendError> {
-        self.beside.build(build, output, cancel).await
+        Box::pin(self.beside.build(build, output, cancel)).await
     }
 
     async fn teardown(mut self, limit: Duration) -> TeardownReport {
@@ -199,7 +199,7 @@ impl JobEnv for DockerEnv {
             }
             self.beside.remove_network(&mut report).await;
         };
-        if tokio::time::timeout(limit, ending).await.is_err() {
+        if tokio::time::timeout(limit, Box::pin(ending)).await.is_err() {
             let seconds = limit.as_secs();
             report.left_over.push(format!("containers of the job were not removed within {seconds} s"));
         }

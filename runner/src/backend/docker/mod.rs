@@ -207,7 +207,7 @@ impl Backend for DockerBackend {
         let prepared = tokio::select! {
             biased;
             _ = cancel.cancelled() => Err(BackendError::Cancelled),
-            env = setup::prepare(&self.shared, spec, notes, cancel) => env,
+            env = Box::pin(setup::prepare(&self.shared, spec, notes, cancel)) => env,
         };
         if prepared.is_err() {
             // A request may have been under way: the second look finds what it has made.

@@ -80,9 +80,9 @@ pub(super) async fn start_job<N: Notes>(
     let mut transport = shared.transport();
     loop {
         let tried = match transport {
-            Transport::Socket => over_socket(shared, plan, tracking, folders, notes).await,
-            Transport::Attach => over_attach(shared, plan, tracking, folders, notes).await,
-            Transport::Auto | Transport::Exec => over_exec(shared, plan, folders, notes).await,
+            Transport::Socket => Box::pin(over_socket(shared, plan, tracking, folders, notes)).await,
+            Transport::Attach => Box::pin(over_attach(shared, plan, tracking, folders, notes)).await,
+            Transport::Auto | Transport::Exec => Box::pin(over_exec(shared, plan, folders, notes)).await,
         };
         let next = if transport == Transport::Socket { Transport::Attach } else { Transport::Exec };
         match tried {

@@ -144,7 +144,7 @@ impl JobEnv for HostEnv {
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<ExecOutcome, BackendError> {
-        Ok(self.link.exec(spec, output, cancel).await?)
+        Ok(Box::pin(self.link.exec(spec, output, cancel)).await?)
     }
 
     async fn unpack(&self, archive: &Path, into: &str) -> Result<(), BackendError> {
@@ -170,7 +170,7 @@ impl JobEnv for HostEnv {
         cancel: &Cancel,
     ) -> Result<ExecOutcome, BackendError> {
         match &self.beside {
-            Some(beside) => beside.run(Files::Agent(&self.link), run, output, cancel).await,
+            Some(beside) => Box::pin(beside.run(Files::Agent(&self.link), run, output, cancel)).await,
             None => Err(BackendError::Refused(format!("the step runs a container, and {}", self.no_engine))),
         }
     }
@@ -182,7 +182,7 @@ impl JobEnv for HostEnv {
         cancel: &Cancel,
     ) -> Result<(), BackendError> {
         match &self.beside {
-            Some(beside) => beside.build(build, output, cancel).await,
+            Some(beside) => Box::pin(beside.build(build, output, cancel)).await,
             None => Err(BackendError::Refused(format!("the action builds an image, and {}", self.no_engine))),
         }
     }

@@ -83,7 +83,7 @@ impl Backend for HostBackend {
         tokio::select! {
             biased;
             _ = cancel.cancelled() => Err(BackendError::Cancelled),
-            env = HostEnv::make(&self.config, spec, notes, cancel) => env,
+            env = Box::pin(HostEnv::make(&self.config, spec, notes, cancel)) => env,
         }
     }
 }
