@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// A connection may be silent this long between requests; longer than the idle time of common proxies (90 s), so
 /// that it is they who close.
-pub(crate) const IDLE: Duration = Duration::from_secs(120);
+pub(crate) const IDLE: Duration = Duration::from_mins(2);
 /// A client must take some bytes of its answer within this time.
 const STALL: Duration = Duration::from_secs(30);
 

@@ -19,7 +19,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::settings::Settings;
@@ -83,8 +83,9 @@ pub(crate) async fn serve(settings: &Settings, app: Arc<App>, mut signals: Signa
         app.metrics.connections.inc();
         let gauge = app.metrics.connections.clone();
         let (stream, clock) = patience::watch(stream);
+        // Boxed, so that an idle connection does not keep room for a whole request.
         let answer = service_fn(move |request: Request<Incoming>| {
-            service::answer(Arc::clone(&app), Arc::clone(&ids), filters.clone(), request)
+            Box::pin(service::answer(Arc::clone(&app), Arc::clone(&ids), filters.clone(), request))
         });
         let connection = http1::Builder::new()
             .timer(clock)
@@ -119,10 +120,8 @@ pub(crate) async fn serve(settings: &Settings, app: Arc<App>, mut signals: Signa
         connections.wait().await;
     };
     tokio::select! {
-        ended = timeout_at(bound, ended) => match ended {
-            Ok(()) => tracing::info!("all requests ended; bye"),
-            Err(_) => tracing::warn!(open = connections.len(), "shutdown bound reached; closing the open connections"),
-        },
+        () = ended => tracing::info!("all requests ended; bye"),
+        () = sleep_until(bound) => tracing::warn!(open = connections.len(), "shutdown bound reached"),
         _ = signals.next() => tracing::warn!(open = connections.len(), "second signal; ending at once"),
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -32,9 +33,9 @@ pub(crate) struct RequestIds {
 impl RequestIds {
     /// A new prefix.
     pub(crate) fn new() -> Self {
-        let mut prefix = uuid::Uuid::new_v4().simple().to_string();
-        prefix.truncate(16);
-        Self { prefix, next: AtomicU64::new(1) }
+        // The standard library's seed asks the kernel itself and so needs no /dev, which a bare container may lack.
+        let prefix = RandomState::new().hash_one(std::process::id());
+        Self { prefix: format!("{prefix:016x}"), next: AtomicU64::new(1) }
     }
 
     /// The id that the client (or its proxy) sent if it is fit for a log, else a new one.

@@ -38,7 +38,7 @@ const ACQUIRE: Duration = Duration::from_secs(1);
 /// How long an `Idempotency-Key` is remembered, in seconds.
 const KEY_LIFETIME: i64 = 24 * 60 * 60;
 /// How often old keys are removed.
-const PRUNE: Duration = Duration::from_secs(15 * 60);
+const PRUNE: Duration = Duration::from_mins(15);
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -284,13 +284,20 @@ type Shared<Q> = Arc<tokio::sync::Mutex<mpsc::Receiver<Q>>>;
 
 /// The lists that wait, each with everybody who waits for the same one.
 #[derive(Debug, Default)]
-struct Lists(Vec<((ListQuery, bool), Vec<Reply<Page>>)>);
+struct Lists(Vec<WaitingList>);
+
+#[derive(Debug)]
+struct WaitingList {
+    query: ListQuery,
+    counted: bool,
+    replies: Vec<Reply<Page>>,
+}
 
 impl Lists {
     fn add(&mut self, query: ListQuery, counted: bool, reply: Reply<Page>) {
-        match self.0.iter_mut().find(|(wanted, _)| *wanted == (query, counted)) {
-            Some((_, replies)) => replies.push(reply),
-            None => self.0.push(((query, counted), vec![reply])),
+        match self.0.iter_mut().find(|list| list.query == query && list.counted == counted) {
+            Some(list) => list.replies.push(reply),
+            None => self.0.push(WaitingList { query, counted, replies: vec![reply] }),
         }
     }
 }

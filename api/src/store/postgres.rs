@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use super::lane::{Lane, bounded, next_batch, share};
 use super::{
-    ACQUIRE, Created, Lists, Page, Pools, Read, Reply, STREAM_PAGE, Shared, StartError, Write, migrations,
-    now, send,
+    ACQUIRE, Created, Lists, Page, Pools, Read, Reply, STREAM_PAGE, Shared, StartError, WaitingList, Write,
+    migrations, now, send,
 };
 use crate::model::{ListQuery, Task, Title};
 use crate::settings::Secret;
@@ -106,7 +106,7 @@ async fn read(connection: &mut PgConnection, batch: Vec<Read>) -> Result<(), sql
             }
         }
     }
-    for ((query, counted), replies) in lists.0 {
+    for WaitingList { query, counted, replies } in lists.0 {
         let page = list(connection, query, counted).await?;
         for reply in replies {
             send(reply, Ok(page.clone()));

@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use super::lane::{Lane, bounded, next_batch, share};
 use super::{
-    ACQUIRE, Created, Lists, Page, Pools, Read, Reply, STREAM_PAGE, Shared, StartError, Write, migrations,
-    now, send,
+    ACQUIRE, Created, Lists, Page, Pools, Read, Reply, STREAM_PAGE, Shared, StartError, WaitingList, Write,
+    migrations, now, send,
 };
-use crate::model::{ListQuery, Task};
+use crate::model::{ListQuery, Task, Title};
 
 const READ_LANES: u32 = 2;
 /// How long SQLite waits for another process that writes to the same file.
@@ -119,7 +119,7 @@ async fn read(connection: &mut SqliteConnection, batch: Vec<Read>) -> Result<(),
             }
         }
     }
-    for ((query, counted), replies) in lists.0 {
+    for WaitingList { query, counted, replies } in lists.0 {
         let page = list(connection, query, counted).await?;
         for reply in replies {
             send(reply, Ok(page.clone()));
@@ -209,7 +209,7 @@ async fn write(connection: &mut SqliteConnection, batch: Vec<Write>) -> Result<V
                 outcomes.push(Outcome::Created(reply, created));
             }
             Write::Change { id, change, reply } => {
-                let title = change.title.as_ref().map(|title| title.as_str());
+                let title = change.title.as_ref().map(Title::as_str);
                 let statement = sqlx::query(CHANGE).bind(id).bind(title).bind(change.done);
                 let row = connection.fetch_optional(statement).await?;
                 outcomes.push(Outcome::Changed(reply, row.map(|row| task(&row)).transpose()?));

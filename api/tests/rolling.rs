@@ -1,0 +1,97 @@
+//! What a rolling update does to clients: nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+
+use crate::contract::on_both_databases;
+use crate::support::{Api, ApiBuilder, Proxy, repetitions, report, until};
+
+on_both_databases!(replicas_that_start_together_share_an_empty_database);
+
+async fn replicas_that_start_together_share_an_empty_database(builder: ApiBuilder) {
+    let is_sqlite = builder.is_sqlite();
+    for round in 0..repetitions(3, 50) {
+        let builder = match (round, is_sqlite) {
+            (0, _) => builder.again(),
+            (_, true) => ApiBuilder::sqlite(),
+            (_, false) => ApiBuilder::postgres().await.expect("the server is still there"),
+        };
+        let (mut one, mut other) = (builder.again().spawn(), builder.spawn());
+        let (first, second) =
+            futures_util::future::join(one.await_listening(), other.await_listening()).await;
+        (one.address, other.address) = (first, second);
+        let id = one.add("seen by both").await;
+        assert_eq!(other.get(&format!("/tasks/{id}")).await.status, 200);
+        for replica in [&mut one, &mut other] {
+            assert!(replica.is_running());
+            let errors = replica.log().into_iter().filter(|line| line.contains(r#""level":"ERROR""#)).count();
+            assert_eq!(errors, 0, "{:#?}", replica.log());
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    over: AtomicBool,
+    answered: AtomicUsize,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_of_both_replicas_fails_no_request() {
+    let Some(builder) = ApiBuilder::postgres().await else { return };
+    let builder = builder.set("TASKS_DRAIN_DELAY", "1").set("LOG_LEVEL", "info,task_api::service=warn");
+    let proxy = Arc::new(Proxy::new());
+    let mut old = vec![builder.again().start().await, builder.again().start().await];
+    for api in &old {
+        proxy.add(&api.address);
+    }
+    until("both old replicas are ready", async || (proxy.ready().len() == 2).then_some(())).await;
+
+    let tally = Arc::new(Tally::default());
+    let mut load = JoinSet::new();
+    for client in 0..8 {
+        load.spawn(ask_all_the_time(client, Arc::clone(&proxy), Arc::clone(&tally)));
+    }
+    until("the load runs", async || (tally.answered.load(Ordering::Relaxed) > 200).then_some(())).await;
+    // Swarm's start-first, one replica after the other: the new one is ready before the old one is told to end.
+    let mut new: Vec<Api> = Vec::new();
+    for mut api in old.drain(..) {
+        let replica = builder.again().start().await;
+        proxy.add(&replica.address);
+        until("the new replica is ready", async || proxy.ready().contains(&replica.address).then_some(()))
+            .await;
+        new.push(replica);
+        api.signal(Signal::TERM);
+        assert_eq!(api.ended().await.code(), Some(0));
+        assert!(api.log().iter().any(|line| line.contains("all requests ended")), "{:#?}", api.log());
+    }
+    let before = tally.answered.load(Ordering::Relaxed);
+    until("the new replicas serve", async || {
+        (tally.answered.load(Ordering::Relaxed) > before + 200).then_some(())
+    })
+    .await;
+    tally.over.store(true, Ordering::Relaxed);
+    while let Some(client) = load.join_next().await {
+        client.expect("no request failed");
+    }
+    report(&format!("rolling update: {} requests, 0 failed", tally.answered.load(Ordering::Relaxed)));
+}
+
+async fn ask_all_the_time(number: usize, proxy: Arc<Proxy>, tally: Arc<Tally>) {
+    while !tally.over.load(Ordering::Relaxed) {
+        let (method, path, body, expected) = if number.is_multiple_of(2) {
+            ("POST", "/tasks", r#"{"title":"during the update"}"#, 201)
+        } else {
+            ("GET", "/tasks?limit=20", "", 200)
+        };
+        let answer =
+            proxy.ask(method, path, body.into()).await.unwrap_or_else(|error| panic!("{method}: {error}"));
+        assert_eq!(answer.status, expected, "{answer:?}");
+        tally.answered.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
