@@ -81,7 +81,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Api
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().map_err(|_| ApiError::InvalidKey)?;
-    let fits = (1..=255).contains(&key.len()) && key.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+    let fits = (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     if fits && values.next().is_none() { Ok(Some(key.to_owned())) } else { Err(ApiError::InvalidKey) }
 }
 
@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn a_key_is_visible_ascii_and_comes_once() {
         assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
-        assert_eq!(idempotency_key(&headers("idempotency-key", "a b")), Ok(Some("a b".to_owned())));
+        assert_eq!(idempotency_key(&headers("idempotency-key", "a-b")), Ok(Some("a-b".to_owned())));
+        assert_eq!(idempotency_key(&headers("idempotency-key", "a b")), Err(ApiError::InvalidKey));
         assert_eq!(idempotency_key(&headers("idempotency-key", "")), Err(ApiError::InvalidKey));
         assert_eq!(idempotency_key(&headers("idempotency-key", &"k".repeat(256))), Err(ApiError::InvalidKey));
         let mut twice = headers("idempotency-key", "a");

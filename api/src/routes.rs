@@ -4,8 +4,10 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{HeaderValue, header};
 use warp::reply::Response;
-use warp::{Filter, Rejection, Reply};
+use warp::{Filter, Rejection};
 
 use crate::App;
 use crate::error::ApiError;
@@ -82,9 +84,12 @@ fn documents() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone 
     let pages = Arc::new(Pages::new());
     let page = reading().and(warp::header::headers_cloned()).map(move |headers| pages.answer(&headers));
     let page = page.or(refused("GET, HEAD")).unify();
-    let document = openapi::document();
+    // The filters are cloned for every request: what they carry must be cheap to clone.
+    let document = Bytes::from(openapi::document());
     let document = reading().map(move || {
-        warp::reply::with_header(document.clone(), "content-type", "application/json").into_response()
+        let mut response = Response::new(document.clone().into());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
     });
     let document = document.or(refused("GET, HEAD")).unify();
     let page = warp::path::end().and(page).map(labelled("/"));

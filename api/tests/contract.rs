@@ -12,7 +12,7 @@ macro_rules! on_both_databases {
         }
         mod postgres {
             $(#[tokio::test] async fn $test() {
-                if let Some(builder) = crate::support::ApiBuilder::postgres().await { super::$test(builder).await; }
+                if let Some(builder) = crate::support::ApiBuilder::postgres() { super::$test(builder).await; }
             })+
         }
     };

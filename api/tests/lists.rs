@@ -24,7 +24,7 @@ async fn lists_are_filtered_and_paged(builder: ApiBuilder) {
     }
     let done: Vec<i64> = all.iter().copied().step_by(3).collect();
     for (query, expected, total) in [
-        ("".to_owned(), all.clone(), "10"),
+        (String::new(), all.clone(), "10"),
         ("?limit=3".to_owned(), all[..3].to_vec(), "10"),
         (format!("?limit=3&after={}", all[2]), all[3..6].to_vec(), "10"),
         (format!("?after={}", all[7]), all[8..].to_vec(), "10"),

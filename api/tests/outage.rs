@@ -19,7 +19,7 @@ struct Seen {
 #[tokio::test]
 async fn a_lost_database_is_503_and_comes_back_by_itself() {
     let Some(server) = Postgres::own() else { return };
-    let url = server.create_database().await;
+    let url = server.create_database();
     let mut api = ApiBuilder::on(&url).set("LOG_LEVEL", "info,task_api::service=warn").start().await;
     let seen = Arc::new(Seen::default());
     let mut load = JoinSet::new();
@@ -96,7 +96,7 @@ async fn ask_all_the_time(number: usize, address: String, seen: Arc<Seen>) {
 #[tokio::test]
 async fn a_start_waits_for_the_database() {
     let Some(server) = Postgres::own() else { return };
-    let url = server.create_database().await;
+    let url = server.create_database();
     server.stop();
     let api = ApiBuilder::on(&url).spawn();
     api.await_line("the database is not usable yet").await;

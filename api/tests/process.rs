@@ -65,6 +65,22 @@ fn the_openapi_document_can_be_printed() {
     assert!(help.contains("TASKS_DATABASE_WAIT"));
 }
 
+#[test]
+fn every_variable_is_documented() {
+    let (_, help, _) = run(program().arg("--help"));
+    let variables = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
+    let variables: Vec<&str> =
+        variables.chain(["TASKS_DATABASE_URL", "DATABASE_URL", "API_TOKEN", "_FILE"]).collect();
+    assert!(variables.len() > 10, "{variables:?}");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["README.md", "../.env.example"] {
+        let text = std::fs::read_to_string(root.join(file)).expect("the file is there");
+        for variable in &variables {
+            assert!(text.contains(variable), "{variable} is missing in {file}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn secrets_come_from_files_and_the_longer_name_wins() {
     let folder = tempfile::tempdir().expect("a scratch folder");

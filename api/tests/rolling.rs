@@ -18,7 +18,7 @@ async fn replicas_that_start_together_share_an_empty_database(builder: ApiBuilde
         let builder = match (round, is_sqlite) {
             (0, _) => builder.again(),
             (_, true) => ApiBuilder::sqlite(),
-            (_, false) => ApiBuilder::postgres().await.expect("the server is still there"),
+            (_, false) => ApiBuilder::postgres().expect("the server is still there"),
         };
         let (mut one, mut other) = (builder.again().spawn(), builder.spawn());
         let (first, second) =
@@ -42,7 +42,7 @@ struct Tally {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_update_of_both_replicas_fails_no_request() {
-    let Some(builder) = ApiBuilder::postgres().await else { return };
+    let Some(builder) = ApiBuilder::postgres() else { return };
     let builder = builder.set("TASKS_DRAIN_DELAY", "1").set("LOG_LEVEL", "info,task_api::service=warn");
     let proxy = Arc::new(Proxy::new());
     let mut old = vec![builder.again().start().await, builder.again().start().await];

@@ -41,8 +41,8 @@ impl ApiBuilder {
     }
 
     /// On a fresh database of a PostgreSQL server, if there is one.
-    pub(crate) async fn postgres() -> Option<Self> {
-        Some(Self::on(&Postgres::shared()?.create_database().await))
+    pub(crate) fn postgres() -> Option<Self> {
+        Some(Self::on(&Postgres::shared()?.create_database()))
     }
 
     /// On the database of this URL.

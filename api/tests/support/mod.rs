@@ -23,7 +23,8 @@ pub(crate) fn is_long() -> bool {
     std::env::var("ESTEIRA_LONG").is_ok_and(|value| value == "1")
 }
 
-/// Says that a test does not run, past the capture of the test harness; under `CI=true` that is a failure.
+/// Says that a test does not run, past the capture of the test harness and in the file that `ESTEIRA_SKIP_LOG` names;
+/// under `CI=true` that is a failure.
 pub(crate) fn skip(reason: &str) {
     use std::io::Write;
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -32,6 +33,11 @@ pub(crate) fn skip(reason: &str) {
         "{name} cannot be skipped under CI=true: {reason}"
     );
     drop(writeln!(std::io::stderr(), "SKIPPED {name}: {reason}"));
+    if let Some(log) = std::env::var_os("ESTEIRA_SKIP_LOG") {
+        let mut log =
+            std::fs::File::options().create(true).append(true).open(log).expect("the list of skipped tests");
+        writeln!(log, "skipped: {name}: {reason}").expect("written");
+    }
 }
 
 /// Says a measured number, past the capture of the test harness.

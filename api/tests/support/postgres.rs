@@ -103,7 +103,7 @@ impl Postgres {
     }
 
     /// A fresh database; its URL.
-    pub(crate) async fn create_database(&self) -> String {
+    pub(crate) fn create_database(&self) -> String {
         let name = format!("tasks{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.run("createdb", &["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "tester", &name]);
         self.url(&name)
