@@ -82,7 +82,7 @@ impl<E: JobEnv> JobRun<'_, E> {
                     Stage::Main => Some(main.as_str()),
                     Stage::Post => post.as_deref(),
                 };
-                self.run_node(frame, planned, &action, script, &inputs, attempt, &cancel).await
+                Box::pin(self.run_node(frame, planned, &action, script, &inputs, attempt, &cancel)).await
             }
             Runs::Go { main, pre, post, .. } => {
                 let package = match stage {
@@ -90,13 +90,14 @@ impl<E: JobEnv> JobRun<'_, E> {
                     Stage::Main => Some(main.as_str()),
                     Stage::Post => post.as_deref(),
                 };
-                self.run_go(frame, planned, &action, package, &inputs, attempt, &cancel).await
+                Box::pin(self.run_go(frame, planned, &action, package, &inputs, attempt, &cancel)).await
             }
             Runs::Docker { .. } => {
-                self.run_docker(frame, planned, &action, stage, &inputs, attempt, &cancel).await
+                Box::pin(self.run_docker(frame, planned, &action, stage, &inputs, attempt, &cancel)).await
             }
             Runs::Composite { steps } => {
-                self.run_composite(frame, planned, &action, steps, stage, &inputs, attempt, &cancel).await
+                Box::pin(self.run_composite(frame, planned, &action, steps, stage, &inputs, attempt, &cancel))
+                    .await
             }
         }
     }

@@ -86,7 +86,7 @@ async fn run_reported<H: Backend, D: Backend>(
     log.emit(JobEvent::Started { at: SystemTime::now(), steps }).await;
     setup::rows(work, &log).await;
     let limit = work.runner.config.timeout;
-    let job = run_job(work, backends, store, &log, &cancel, &contexts);
+    let job = Box::pin(run_job(work, backends, store, &log, &cancel, &contexts));
     let (conclusion, outputs) = with_limit(Some(limit), CancelCause::RunnerTimeout, &cancel, job).await;
     let conclusion = conclude(conclusion, &cancel, work, &log).await;
     let report = JobReport { conclusion, outputs, at: SystemTime::now() };
@@ -113,7 +113,7 @@ async fn run_job<H: Backend, D: Backend>(
         Err(error) => return failed(log, &format!("The job's `if` cannot be evaluated: {error}")).await,
     }
     if work.job().call.is_some() {
-        return reusable::run_called(work, backends, store, log, cancel).await;
+        return Box::pin(reusable::run_called(work, backends, store, log, cancel)).await;
     }
     let limit = match time_limit(work, contexts) {
         Ok(limit) => limit,
@@ -127,8 +127,10 @@ async fn run_job<H: Backend, D: Backend>(
     };
     let in_place = async {
         match (&chosen.spec.container, &backends.docker) {
-            (None, _) => run_in(work, &backends.host, chosen, store, log, cancel, contexts).await,
-            (Some(_), Ok(docker)) => run_in(work, docker, chosen, store, log, cancel, contexts).await,
+            (None, _) => Box::pin(run_in(work, &backends.host, chosen, store, log, cancel, contexts)).await,
+            (Some(_), Ok(docker)) => {
+                Box::pin(run_in(work, docker, chosen, store, log, cancel, contexts)).await
+            }
             (Some(_), Err(error)) => failed(log, error).await,
         }
     };
@@ -157,12 +159,12 @@ async fn run_in<B: Backend>(
         Ok((actions, texts)) => {
             let mut run =
                 JobRun::new(work, &place, log, store, actions, cancel.clone(), chosen.default_shell);
-            run.whole_job(&texts).await
+            Box::pin(run.whole_job(&texts)).await
         }
         Err(error) => failed(log, &error).await,
     };
     log.row(&format!("Cleaning up after job {}", work.display_name)).await;
-    let teardown = place.teardown(TEARDOWN).await;
+    let teardown = Box::pin(place.teardown(TEARDOWN)).await;
     for process in &teardown.ended {
         log.row(&format!("Terminate orphan process: {process}")).await;
     }
@@ -224,7 +226,7 @@ impl<'a, E: JobEnv> JobRun<'a, E> {
             Err(error) => return failed(self.log, &error).await,
         };
         if self.run_hook(0).await {
-            self.run_all(&mut frame).await;
+            Box::pin(self.run_all(&mut frame)).await;
         }
         self.run_hook(1).await;
         let outputs = self.evaluate_outputs(&frame).await;

@@ -58,7 +58,7 @@ impl<E: JobEnv> JobRun<'_, E> {
             if self.is_over() {
                 break;
             }
-            self.perform_stage(frame, planned, Stage::Pre, None).await;
+            Box::pin(self.perform_stage(frame, planned, Stage::Pre, None)).await;
         }
         self.log.row(&format!("Complete job name: {}", self.work.display_name)).await;
         for planned in &steps {
@@ -69,7 +69,7 @@ impl<E: JobEnv> JobRun<'_, E> {
                 self.finish_step(planned, conclusion).await;
                 continue;
             } else {
-                self.perform(frame, planned, None).await
+                Box::pin(self.perform(frame, planned, None)).await
             };
             self.state.count(conclusion);
         }
@@ -82,7 +82,7 @@ impl<E: JobEnv> JobRun<'_, E> {
                 break;
             }
             self.note_cancel();
-            self.perform_stage(frame, planned, Stage::Post, None).await;
+            Box::pin(self.perform_stage(frame, planned, Stage::Post, None)).await;
         }
         self.note_cancel();
     }
@@ -250,18 +250,18 @@ impl<E: JobEnv> JobRun<'_, E> {
                     shell: shell.as_ref(),
                     working_directory: working_directory.as_ref(),
                 };
-                self.run_script(frame, planned, script, attempt, &cancel).await
+                Box::pin(self.run_script(frame, planned, script, attempt, &cancel)).await
             }
             StepKind::Uses { with, .. } => match &planned.uses {
                 Some(Ok(Uses::Image(image))) => {
-                    self.run_docker_step(frame, planned, image, with.as_ref(), attempt, &cancel).await
+                    Box::pin(self.run_docker_step(frame, planned, image, with.as_ref(), attempt, &cancel)).await
                 }
                 Some(Ok(Uses::Local(path))) => {
                     let action = self.load_local(planned, path).await?;
-                    self.run_stage(frame, planned, action, Stage::Main, attempt, cancel).await
+                    Box::pin(self.run_stage(frame, planned, action, Stage::Main, attempt, cancel)).await
                 }
                 Some(Ok(Uses::Loaded(action))) => {
-                    self.run_stage(frame, planned, action.clone(), Stage::Main, attempt, cancel).await
+                    Box::pin(self.run_stage(frame, planned, action.clone(), Stage::Main, attempt, cancel)).await
                 }
                 Some(Ok(Uses::WorkingTree)) => {
                     self.run_checkout(frame, planned, with.as_ref(), attempt).await

@@ -89,8 +89,8 @@ impl<E: JobEnv> JobRun<'_, E> {
         };
         let work = async {
             let outcome = match process {
-                Process::Exec(spec) => place.exec(spec, &mut output, cancel).await,
-                Process::Image(run) => place.run_image(run, &mut output, cancel).await,
+                Process::Exec(spec) => Box::pin(place.exec(spec, &mut output, cancel)).await,
+                Process::Image(run) => Box::pin(place.run_image(run, &mut output, cancel)).await,
             };
             (outcome, output.finish().await)
         };
