@@ -1,4 +1,5 @@
 //! Tests of the runner's parts together, in one program.
 
+mod actions;
 mod backend;
 mod tricky;

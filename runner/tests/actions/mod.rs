@@ -1,0 +1,157 @@
+//! The action store against a real git server.
+
+mod server;
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use esteira::{
+    action::{ActionStore, GitNetwork, Remote, StoreOptions},
+    secret::Secret,
+};
+use server::{GitServer, repository};
+
+fn open(root: &Path, options: StoreOptions) -> ActionStore {
+    ActionStore::open(root.to_owned(), options, GitNetwork::default()).unwrap()
+}
+
+fn remote(server: &GitServer, token: Option<&str>) -> Remote {
+    Remote {
+        url: format!("{}/o/r", server.url),
+        token: token.map(|token| Secret::new(token.to_owned())),
+        own_server: true,
+    }
+}
+
+#[tokio::test]
+async fn a_commit_is_fetched_once_and_a_tag_is_followed_when_it_moves() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("git/o/r");
+    let first = repository(&origin, &[("action.yml", "one"), ("deep/er/file", "x")], "v1");
+    fs::set_permissions(origin.join("deep/er/file"), fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("deep/er/file", origin.join("link")).unwrap();
+    let first_again = repository(&origin, &[], "v1");
+    assert_ne!(first, first_again);
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&folder.path().join("store"), StoreOptions::default());
+    let remote = remote(&server, None);
+
+    let archive = store.obtain(&remote, "v1").await.unwrap();
+    assert_eq!(archive.commit, first_again, "an annotated tag stands for its commit");
+    assert_eq!(server.count(), 3, "advertisement, refs, pack");
+    let mut tar = tar::Archive::new(fs::File::open(archive.path()).unwrap());
+    let mut entries: Vec<(String, u32, Option<String>)> = tar
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let link = entry.link_name().unwrap().map(|link| link.display().to_string());
+            (entry.path().unwrap().display().to_string(), entry.header().mode().unwrap(), link)
+        })
+        .collect();
+    entries.sort();
+    assert_eq!(
+        entries,
+        [
+            ("action.yml".to_owned(), 0o644, None),
+            ("deep/".to_owned(), 0o755, None),
+            ("deep/er/".to_owned(), 0o755, None),
+            ("deep/er/file".to_owned(), 0o755, None),
+            ("link".to_owned(), 0o777, Some("deep/er/file".to_owned())),
+        ]
+    );
+    let names = ["missing".to_owned(), "action.yml".to_owned()];
+    let (name, content) = archive.read_first(&names, 100).unwrap().unwrap();
+    assert_eq!((name.as_str(), content.as_slice()), ("action.yml", b"one".as_slice()));
+
+    store.obtain(&remote, "v1").await.unwrap();
+    assert_eq!(server.count(), 2, "a tag is asked for, its commit is here");
+    store.obtain(&remote, &first_again).await.unwrap();
+    assert_eq!(server.count(), 0, "a full commit never changes");
+    store.obtain(&remote, &first).await.unwrap();
+    assert_eq!(server.count(), 2, "a commit needs no list of refs");
+    let second = repository(&origin, &[("action.yml", "two")], "v1");
+    assert_eq!(store.obtain(&remote, "v1").await.unwrap().commit, second);
+    assert_eq!(store.obtain(&remote, "main").await.unwrap().commit, second);
+
+    let offline = StoreOptions { offline: true, ..StoreOptions::default() };
+    let offline = open(&folder.path().join("store"), offline);
+    server.count();
+    assert_eq!(offline.obtain(&remote, "v1").await.unwrap().commit, second);
+    let error = offline.obtain(&remote, "v2").await.unwrap_err().to_string();
+    assert!(error.contains("offline"), "{error}");
+    assert_eq!(server.count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_sentence_without_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let commit = repository(&folder.path().join("git/o/r"), &[("a", "1")], "v1");
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&folder.path().join("store"), StoreOptions::default());
+    let remote = remote(&server, Some("hunter2"));
+    let error = |result: Result<_, esteira::action::GitError>| {
+        let error = result.map(|_: std::sync::Arc<esteira::action::Archive>| ()).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        error
+    };
+    let missing = error(store.obtain(&remote, "v9").await);
+    assert!(missing.contains("no tag or branch `v9`"), "{missing}");
+    let short = error(store.obtain(&remote, &commit[..8]).await);
+    assert!(short.contains(&commit), "the whole commit is named: {short}");
+    let nowhere = Remote { url: format!("{}/o/none", server.url), ..remote.clone() };
+    let nowhere = error(store.obtain(&nowhere, "v1").await);
+    assert!(nowhere.contains("404"), "{nowhere}");
+    let unknown = error(store.obtain(&remote, &"0".repeat(40)).await);
+    assert!(unknown.contains("the server"), "{unknown}");
+    let asked = server.asked.lock().unwrap();
+    // base64 of token:hunter2
+    assert!(
+        asked.iter().all(|asked| asked.authorization.as_deref() == Some("Basic dG9rZW46aHVudGVyMg==")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn many_jobs_share_one_fetch_and_one_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let commit = repository(&folder.path().join("git/o/r"), &[("a", "1")], "v1");
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&folder.path().join("store"), StoreOptions::default());
+    let other = open(&folder.path().join("store"), StoreOptions::default());
+    let remote = remote(&server, None);
+    let fetches = (0..8).map(|number| {
+        let store = if number % 2 == 0 { &store } else { &other };
+        store.obtain(&remote, &commit)
+    });
+    for archive in futures_util::future::join_all(fetches).await {
+        assert_eq!(archive.unwrap().commit, commit);
+    }
+    assert!(server.count() <= 4, "one fetch for each of the two stores");
+    let left: Vec<_> = fs::read_dir(folder.path().join("store/scratch")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn what_a_crash_left_goes_and_what_nobody_uses_gives_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("git/o/r");
+    let old = repository(&origin, &[("a", &"1".repeat(4000))], "v1");
+    let root = folder.path().join("store");
+    fs::create_dir_all(root.join("scratch/fetch-dead")).unwrap();
+    fs::write(root.join("scratch/fetch-dead/lock"), "").unwrap();
+    fs::write(root.join("scratch/fetch-dead/tree.tar"), "half").unwrap();
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&root, StoreOptions { limit: 20_000, ..StoreOptions::default() });
+    assert!(!root.join("scratch/fetch-dead").exists());
+    let remote = remote(&server, None);
+    let first = store.obtain(&remote, &old).await.unwrap();
+    let path = first.path().to_owned();
+    let next = repository(&origin, &[("b", &"2".repeat(20_000))], "v1");
+    store.obtain(&remote, &next).await.unwrap();
+    assert!(path.exists(), "it is in use");
+    drop(first);
+    let last = repository(&origin, &[("c", &"3".repeat(20_000))], "v1");
+    let kept = store.obtain(&remote, &last).await.unwrap();
+    assert!(!path.exists(), "nobody uses it");
+    assert!(kept.path().exists());
+}
