@@ -1,5 +1,5 @@
 //! Checks the files given as arguments and prints what is found: the smallest use of the linter.
-#![expect(clippy::print_stdout, reason = "a program that prints")]
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program that reads files and prints")]
 
 use workflows::{Colour, FileKind, LintOptions, SourceFile, lint, render};
 

@@ -193,6 +193,12 @@ impl Checker<'_> {
                 self.push(Diagnostic { span, ..finding.diagnostic });
             }
         }
+        if template.raw().trim().is_empty() {
+            if matches!(template.as_literal(), Some(Value::Null)) {
+                self.warn(Code::EmptyValue, template.span(), "an empty 'if' is no condition");
+            }
+            return;
+        }
         if let Some(value) = expression.constant()
             && !expression.is_empty()
         {
@@ -202,9 +208,6 @@ impl Checker<'_> {
                 Diagnostic::warning(Code::ConstantCondition, template.span(), message)
                     .with_help(if value.is_truthy() { "remove the if" } else { "remove what is never run" }),
             );
-        }
-        if matches!(template.as_literal(), Some(Value::Null)) {
-            self.warn(Code::EmptyValue, template.span(), "an empty 'if' is no condition");
         }
     }
 }

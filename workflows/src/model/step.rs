@@ -151,7 +151,7 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
     if is_run || !is_uses {
         allowed.extend(RUN_ONLY);
     }
-    if is_uses || !is_run {
+    if !is_run {
         allowed.extend(USES_ONLY);
     }
     if is_waiting || !is_run && !is_uses {
@@ -202,7 +202,11 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
         }
         if is_run && USES_ONLY.contains(&key) || is_uses && RUN_ONLY.contains(&key) {
             let (other, own) = if USES_ONLY.contains(&key) { ("uses", "run") } else { ("run", "uses") };
-            let message = format!("'{key}' belongs to a step with '{other}', this one has '{own}'");
+            let message = if key == other {
+                "a step cannot have both 'run' and 'uses'".to_owned()
+            } else {
+                format!("'{key}' belongs to a step with '{other}', this one has '{own}'")
+            };
             reader.report(
                 Diagnostic::error(Code::ConflictingKeys, entry.key.span, message)
                     .with_help("a step has either 'run' or 'uses'"),

@@ -1,0 +1,94 @@
+//! What the language costs: checking a file beside the YAML parser's own events, and evaluating a
+//! typical `if`. Prints times and ratios; judges nothing.
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark that reads files and prints"
+)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use saphyr_parser::Parser;
+use workflows::{Condition, Contexts, JobStatus, LintOptions, Scope, SourceFile, lint, parse_payload};
+
+/// Files given by `BENCH_FILES` (a folder), else the examples.
+fn files() -> Vec<SourceFile> {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/examples").to_owned();
+    let folder = std::env::var("BENCH_FILES").unwrap_or(own);
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            entry.path().extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
+        })
+        .filter_map(|entry| {
+            let text = std::fs::read_to_string(entry.path()).ok()?;
+            Some(SourceFile::new(&entry.path().to_string_lossy(), &text))
+        })
+        .collect()
+}
+
+/// The best of several rounds, each long enough to be measured.
+fn best(mut work: impl FnMut()) -> Duration {
+    let mut rounds = 1_u32;
+    loop {
+        let start = Instant::now();
+        (0..rounds).for_each(|_| work());
+        if start.elapsed() > Duration::from_millis(40) {
+            break;
+        }
+        rounds *= 2;
+    }
+    (0..10)
+        .map(|_| {
+            let start = Instant::now();
+            (0..rounds).for_each(|_| work());
+            start.elapsed() / rounds
+        })
+        .min()
+        .unwrap_or_default()
+}
+
+fn main() {
+    let files = files();
+    let bytes: usize = files.iter().map(|file| file.text().len()).sum();
+    let events = best(|| {
+        for file in &files {
+            let mut parser = Parser::new_from_str(file.text());
+            while let Some(Ok(event)) = parser.next_event() {
+                black_box(&event);
+            }
+        }
+    });
+    let ratio = |time: Duration| time.as_secs_f64() / events.as_secs_f64();
+    println!("{} files, {bytes} bytes", files.len());
+    println!("parser events            {events:>12.1?}");
+    let payload = best(|| files.iter().for_each(|file| drop(black_box(parse_payload(file)))));
+    println!("tree and model           {payload:>12.1?}  {:.2} x events", ratio(payload));
+    let options = LintOptions::default();
+    let linted = best(|| files.iter().for_each(|file| drop(black_box(lint(file, &options)))));
+    println!("tree, model and checks   {linted:>12.1?}  {:.2} x events (bar: 2)", ratio(linted));
+
+    let contexts = Contexts::new()
+        .with(
+            "github",
+            serde_json::json!({
+                "actor": "mona", "event_name": "push", "ref": "refs/heads/main", "repository": "o/r",
+                "sha": "0", "workflow": "CI", "run_id": "1", "event": {"pull_request": {"draft": false}},
+            }),
+        )
+        .with("steps", serde_json::json!({"cache": {"outputs": {"cache-hit": "true"}, "outcome": "success"}}))
+        .with("matrix", serde_json::json!({"os": "linux", "version": 18}));
+    let scope = Scope::new(&contexts).status(&JobStatus::Success);
+    for text in [
+        "github.event_name == 'push' && github.ref == 'refs/heads/main'",
+        "steps.cache.outputs.cache-hit != 'true'",
+        "always() && contains(fromJSON('[\"a\", \"linux\"]'), matrix.os)",
+    ] {
+        let condition = Condition::parse(text);
+        let time = best(|| {
+            let _ = black_box(black_box(&condition).eval(&scope));
+        });
+        println!("if: {text:<64} {time:>9.0?} (bar: 2 µs)");
+    }
+}

@@ -1,0 +1,730 @@
+//! What is said about wrong files: place, severity, code, sentence and help, one mistake a case.
+
+use workflows::plan::WorkflowReference;
+use workflows::{Code, FileKind, Files, LintOptions, SourceFile, lint};
+
+fn check_with(text: &str, options: &LintOptions<'_>) -> Vec<String> {
+    let source = SourceFile::new("f.yml", text);
+    lint(&source, options)
+        .iter()
+        .map(|finding| {
+            let at = source.position(finding.span.start);
+            let help = finding.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+            let severity = &finding.severity.as_str()[..1];
+            format!("{}:{} {severity} {}: {}{help}", at.line, at.column, finding.code, finding.message)
+        })
+        .collect()
+}
+
+fn check(text: &str) -> Vec<String> {
+    check_with(text, &LintOptions::default())
+}
+
+/// The findings of a job with these keys beside `runs-on` and a step.
+fn job(keys: &str) -> Vec<String> {
+    check(&format!("on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [run: x]\n{keys}"))
+}
+
+/// The findings of a step with these keys.
+fn step(keys: &str) -> Vec<String> {
+    check(&format!("on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n{keys}"))
+}
+
+/// The findings of a file with this `on`.
+fn on(keys: &str) -> Vec<String> {
+    check(&format!("{keys}\njobs: {{a: {{runs-on: ubuntu-latest, steps: [run: x]}}}}\n"))
+}
+
+fn action(text: &str) -> Vec<String> {
+    check_with(text, &LintOptions { kind: FileKind::Action, ..LintOptions::default() })
+}
+
+#[track_caller]
+fn says(findings: &[String], expected: &[&str]) {
+    let starts = findings.len() == expected.len()
+        && findings.iter().zip(expected).all(|(own, start)| own.starts_with(start));
+    assert!(starts, "found    {findings:#?}\nexpected {expected:#?}");
+}
+
+#[test]
+fn files_that_are_no_workflow() {
+    says(&check(""), &["1:1 e empty-value: the file is empty"]);
+    says(&check("- a"), &["1:1 e wrong-type: a workflow file must be a mapping, found a sequence"]);
+    says(&check("a: [\n"), &["2:1 e yaml-syntax: not valid YAML: "]);
+    says(
+        &check("on: push\n---\non: push"),
+        &[
+            "1:1 e missing-key: the workflow lacks the required key 'jobs'",
+            "2:1 e yaml-syntax: a second document starts here",
+        ],
+    );
+    says(
+        &check("name: x\n"),
+        &[
+            "1:1 e missing-key: the workflow lacks the required key 'on'",
+            "1:1 e missing-key: the workflow lacks the required key 'jobs'",
+        ],
+    );
+    says(&check("on: push\njobs: {}\n"), &["2:7 e empty-value: 'jobs' must not be empty"]);
+    says(&check("on: push\njobs:\n  a: 1\n"), &["3:6 e wrong-type: job 'a' must be a mapping, found '1'"]);
+}
+
+#[test]
+fn keys_are_known_unique_and_there() {
+    says(
+        &job("    run-on: x\n"),
+        &["6:5 e unknown-key: unexpected key 'run-on' in a job (did you mean 'runs-on'?)"],
+    );
+    says(&job("    Runs-On: x\n"), &["6:5 e duplicate-key: 'Runs-On' is already defined"]);
+    says(
+        &check("on: push\njobs:\n  a: {steps: [run: x]}\n"),
+        &["3:7 e missing-key: job 'a' lacks the required key 'runs-on'"],
+    );
+    says(
+        &check("on: push\njobs:\n  a: {runs-on: ubuntu-latest}\n"),
+        &["3:3 w missing-key: job 'a' has no 'steps'"],
+    );
+    says(&step("      - name: x\n"), &["6:9 e missing-key: the step lacks the required key 'run' or 'uses'"]);
+    says(
+        &step("      - {run: x, uses: a/b@v1}\n"),
+        &["6:18 e conflicting-keys: a step cannot have both 'run' and 'uses'"],
+    );
+    says(
+        &step("      - {uses: a/b@v1, shell: bash}\n"),
+        &["6:24 e conflicting-keys: 'shell' belongs to a step with 'run'"],
+    );
+    says(&step("      -\n      - run: x\n"), &["6:8 e empty-value: a step must not be empty"]);
+    says(&job("    with: {a: b}\n"), &["6:5 e conflicting-keys: 'with' belongs to a job that calls"]);
+    says(
+        &check("on: push\njobs:\n  a: {uses: ./a.yml, runs-on: ubuntu-latest}\n"),
+        &["3:22 e conflicting-keys: unexpected key 'runs-on' in a job that calls a reusable workflow"],
+    );
+    says(&job("    env:\n"), &["6:5 e empty-value: 'env' must not be empty, expected a mapping"]);
+    says(&job("    env: text\n"), &["6:10 e wrong-type: 'env' must be a mapping, found 'text'"]);
+    says(
+        &job("    environment: {url: x}\n"),
+        &["6:19 e missing-key: 'environment' lacks the required key 'name'"],
+    );
+    says(
+        &job("    concurrency: {cancel-in-progress: true}\n"),
+        &["6:19 e missing-key: 'concurrency' lacks the required key 'group'"],
+    );
+    says(
+        &job("    environment: [x]\n    concurrency: [x]\n    permissions: [x]\n"),
+        &[
+            "6:18 e wrong-type: 'environment' must be",
+            "7:18 e wrong-type: 'concurrency' must be",
+            "8:18 e wrong-type: 'permissions' must be",
+        ],
+    );
+    says(
+        &job("    timeout-minutes: soon\n"),
+        &["6:22 e wrong-type: 'timeout-minutes' must be a number or an expression, found 'soon'"],
+    );
+    says(&job("    timeout-minutes: 0\n"), &["6:22 w wrong-value: 'timeout-minutes' must be greater than 0"]);
+    says(
+        &job("    continue-on-error: maybe\n"),
+        &["6:24 e wrong-type: 'continue-on-error' must be true, false or an expression"],
+    );
+    says(&job("    needs: []\n"), &["6:12 w empty-value: 'needs' is empty"]);
+    says(
+        &job("    needs: {a: b}\n"),
+        &["6:12 e wrong-type: 'needs' must be a string or a sequence of strings"],
+    );
+    says(
+        &job("    snapshot: {version: 1.*}\n"),
+        &["6:16 e missing-key: 'snapshot' lacks the required key 'image-name'"],
+    );
+    says(&job("    defaults: {}\n"), &["6:15 w empty-value: 'defaults' is empty"]);
+}
+
+#[test]
+fn yaml_itself_has_rules() {
+    says(&job("    env: {a: !!int x}\n"), &["6:14 e yaml-tag: 'x' is no value of the type !!int"]);
+    says(
+        &job("    env: {a: !!bool 'true'}\n"),
+        &["6:14 e yaml-tag: a scalar tagged !!bool must be written without quotes"],
+    );
+    says(&job("    if: !cancelled()\n"), &["6:"]);
+    says(&job("    env: &e {a: b}\n"), &["6:10 w anchor: an anchor is defined here that no alias uses"]);
+    says(
+        &job("    env: &e {a: b}\n    outputs: {<<: *e}\n"),
+        &["7:15 e merge-key: GitHub does not know the merge key <<"],
+    );
+    says(&job("    env: {a: *none}\n"), &["6:14 e yaml-syntax: "]);
+}
+
+#[test]
+fn events_and_their_filters() {
+    says(&on("on: psuh"), &["1:5 e event: unknown event 'psuh' (did you mean 'push'?)"]);
+    says(&on("on: workflow_job"), &["1:5 w event: the event 'workflow_job' exists on Gitea, not on GitHub"]);
+    says(&on("on: []"), &["1:5 e empty-value: 'on' must name at least one event"]);
+    says(
+        &on("on: {push: {branch: x}}"),
+        &["1:13 e unknown-key: unexpected key 'branch' in the event 'push' (did you mean 'branches'?)"],
+    );
+    says(
+        &on("on: {issues: {paths: x}}"),
+        &["1:15 e event: the event 'issues' has no filter 'paths' (only these have it: "],
+    );
+    says(&on("on: {create: {types: x}}"), &["1:14 e event: the event 'create' has no settings"]);
+    says(
+        &on("on: {issues: {types: [opend]}}"),
+        &["1:23 w event: the event 'issues' has no activity type 'opend' (did you mean 'opened'?)"],
+    );
+    says(
+        &on("on: {push: {branches: a, branches-ignore: b}}"),
+        &[
+            "1:13 w event: 'branches' and 'branches-ignore' exclude each other",
+            "1:26 w event: 'branches' and 'branches-ignore' cannot both be used",
+        ],
+    );
+    says(
+        &on("on: {push: {branches: ['a b']}}"),
+        &["1:24 w glob: in the pattern 'a b': ' ' cannot be part of a branch or tag"],
+    );
+    says(&on("on: {push: {branches: ['!x']}}"), &["1:24 w glob: patterns that only exclude match nothing"]);
+    says(&on("on: {push: {paths: []}}"), &["1:20 w empty-value: 'paths' is empty, so nothing matches"]);
+    says(&on("on: {schedule: [{cron: '* * *'}]}"), &["1:24 e cron: a schedule has five fields"]);
+    says(
+        &on("on: {schedule: [{cron: '* * * * *'}]}"),
+        &["1:24 w cron: the schedule runs more often than every 5 minutes"],
+    );
+    says(
+        &on("on: {schedule: [{cron: '@daily'}]}"),
+        &["1:24 w cron: Gitea knows this shorthand, GitHub does not"],
+    );
+    says(
+        &on("on: {schedule: [{timezone: UTC}]}"),
+        &["1:18 e missing-key: an item of 'schedule' lacks the required key 'cron'"],
+    );
+    says(&on("on: [schedule]"), &["1:6 w event: the event 'schedule' does nothing without"]);
+    says(
+        &on("on: {workflow_run: }"),
+        &["1:6 w event: the event 'workflow_run' does nothing without 'workflows'"],
+    );
+}
+
+#[test]
+fn inputs_and_outputs_of_workflows() {
+    let dispatch = |inputs: &str| on(&format!("on: {{workflow_dispatch: {{inputs: {{a: {inputs}}}}}}}"));
+    let call = |keys: &str| on(&format!("on: {{workflow_call: {{{keys}}}}}"));
+    says(
+        &dispatch("{type: text}"),
+        &["1:45 e wrong-value: 'text' is no type of an input (known types: string,"],
+    );
+    says(&dispatch("{type: choice}"), &["1:35 w event: input 'a' is a choice without 'options'"]);
+    says(
+        &dispatch("{options: [x, x]}"),
+        &[
+            "1:35 w event: input 'a' has 'options', but is no choice",
+            "1:52 w event: the option 'x' is there already",
+        ],
+    );
+    says(
+        &dispatch("{type: boolean, default: maybe}"),
+        &["1:63 w wrong-value: the default 'maybe' of input 'a' is not true or false"],
+    );
+    says(&dispatch("{type: choice, options: [x], default: y}"), &["1:"]);
+    says(
+        &call("inputs: {a: {default: 1}}"),
+        &["1:35 e missing-key: input 'a' lacks the required key 'type'"],
+    );
+    says(
+        &call("inputs: {a: {type: number, default: x}}"),
+        &["1:58 e wrong-value: the default 'x' of input 'a' is not a number"],
+    );
+    says(
+        &call("inputs: {a: {type: string, required: true, default: x}}"),
+        &["1:74 w event: input 'a' is required, so its default is never used"],
+    );
+    says(
+        &call("outputs: {a: {description: x}}"),
+        &["1:36 e missing-key: output 'a' lacks the required key 'value'"],
+    );
+    says(&call("outputs: {a: {value: '${{ jobs.b.outputs.x }}'}}"), &["1:"]);
+    says(
+        &call("secrets: {github_token: {required: true}}"),
+        &["1:32 w identifier: the secret name 'GITHUB_TOKEN' is taken"],
+    );
+    says(&call("secrets: "), &["1:22 e empty-value: 'secrets' must not be empty"]);
+}
+
+#[test]
+fn jobs_and_their_needs() {
+    says(
+        &check("on: push\njobs:\n  1a: {runs-on: ubuntu-latest, steps: [run: x]}\n"),
+        &["3:3 e identifier: the identifier '1a' is invalid"],
+    );
+    says(
+        &check("on: push\njobs:\n  __a: {runs-on: ubuntu-latest, steps: [run: x]}\n"),
+        &["3:3 e identifier: the identifier '__a' is invalid: ids that begin with __ are reserved"],
+    );
+    says(&job("    needs: b\n"), &["6:12 e needs: job 'a' needs 'b', which does not exist"]);
+    says(
+        &job("    permissions: all\n"),
+        &["6:18 e permissions: 'all' is no permission for everything (write read-all,"],
+    );
+    says(
+        &job("    permissions: {content: read}\n"),
+        &["6:19 e permissions: unknown permission scope 'content' (did you mean 'contents'?)"],
+    );
+    says(
+        &job("    permissions: {models: write, code: read}\n"),
+        &[
+            "6:27 e permissions: 'write' is no level of the permission 'models' (possible: read, none)",
+            "6:34 w permissions: the permission scope 'code' exists on Gitea, not on GitHub",
+        ],
+    );
+    says(
+        &job("    env: {'A B': x}\n"),
+        &["6:11 w environment-variable: 'A B' cannot be the name of an environment variable"],
+    );
+    says(
+        &job("    container: {image: i, credentials: {username: u, password: p}}\n"),
+        &["6:64 w credentials: the password of 'container' stands in the file"],
+    );
+    says(
+        &job("    services: {db: {image: i, credentials: {username: u}}}\n"),
+        &["6:44 w missing-key: the credentials of 'db' need both"],
+    );
+    says(&job("    container: {}\n"), &["6:16 e missing-key: 'container' lacks the required key 'image'"]);
+    says(
+        &job("    container: {image: i, ports: 80}\n"),
+        &["6:34 e wrong-type: 'ports' must be a sequence, found '80'"],
+    );
+}
+
+#[test]
+fn machines() {
+    let labels =
+        |labels: &str| check(&format!("on: push\njobs:\n  a: {{runs-on: {labels}, steps: [run: x]}}\n"));
+    says(
+        &labels("ubuntu-lastest"),
+        &[
+            "3:16 w runner-label: the label 'ubuntu-lastest' is none of GitHub's machines (did you mean 'ubuntu-latest'?)",
+        ],
+    );
+    says(
+        &labels("[ubuntu-latest, windows-latest]"),
+        &["3:32 w runner-label: no machine has the label 'windows-latest' together with 'ubuntu-latest'"],
+    );
+    says(&labels("[self-hosted, gpu]"), &[]);
+    says(&labels("[]"), &["3:16 e empty-value: 'runs-on' must name at least one label"]);
+    says(&labels("{group: g, labels: []}"), &["3:35 w empty-value: 'labels' is empty"]);
+    says(&labels("{}"), &["3:16 e empty-value: 'runs-on' must have 'group' or 'labels'"]);
+    let own = ["my-*".to_owned()];
+    let options = LintOptions { labels: &own, ..LintOptions::default() };
+    says(&check_with("on: push\njobs: {a: {runs-on: my-box, steps: [run: x]}}\n", &options), &[]);
+}
+
+#[test]
+fn matrices() {
+    let matrix = |matrix: &str| job(&format!("    strategy: {{matrix: {matrix}}}\n"));
+    says(&matrix("{a: 1}"), &["6:28 e wrong-type: 'a' must be a sequence, found '1'"]);
+    says(&matrix("{a: []}"), &["6:28 w matrix: the axis 'a' has no values"]);
+    says(
+        &matrix("{a: [1], exclude: [{b: 1}]}"),
+        &["6:44 w matrix: 'b' in 'exclude' is no axis of the matrix"],
+    );
+    says(&matrix("{a: [1], exclude: [{a: 2}]}"), &["6:47 w matrix: no value of the axis 'a' matches this"]);
+    says(
+        &matrix("{a: [1], exclude: [], include: []}"),
+        &["6:42 w empty-value: 'exclude' is empty", "6:55 w empty-value: 'include' is empty"],
+    );
+    says(
+        &matrix("{a: [1], include: [x]}"),
+        &["6:43 e wrong-type: an item of 'include' must be a mapping, found 'x'"],
+    );
+    says(&matrix("{a: [1], exclude: [{a: 1}]}"), &["6:25 w matrix: the matrix gives no combinations"]);
+    let many = (0..300).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    says(
+        &matrix(&format!("{{a: [{many}]}}")),
+        &["6:25 e matrix: the matrix gives 300 combinations, the limit is 256"],
+    );
+    says(
+        &job("    strategy: {max-parallel: 0}\n"),
+        &["6:30 w wrong-value: 'max-parallel' must be at least 1"],
+    );
+    says(
+        &job("    strategy: {max-parallel: 1.5}\n"),
+        &["6:30 w wrong-value: 'max-parallel' must be a whole number"],
+    );
+    says(&job("    strategy: text\n"), &["6:15 e wrong-type: 'strategy' must be a mapping"]);
+}
+
+#[test]
+fn expressions_point_into_their_strings() {
+    says(
+        &step("      - run: echo ${{ github.actor\n"),
+        &["6:19 e expression: The expression is not closed."],
+    );
+    says(
+        &step("      - run: echo ${{ \"x\" }}\n"),
+        &[
+            "6:23 e expression: Unexpected symbol: '\"x\"'. Located at position 1 within expression: \"x\" (strings are written in single quotes: 'text')",
+        ],
+    );
+    says(
+        &step("      - run: echo ${{ formt('a') }}\n"),
+        &["6:23 e expression: Unrecognized function: 'formt'"],
+    );
+    says(
+        &step("      - run: |\n          one\n          ${{ github.nope }}\n"),
+        &["8:22 w undefined-reference: 'nope' is not defined here"],
+    );
+    says(&step("      - if: github.ref == \n        run: x\n"), &["6:"]);
+    says(
+        &job("    name: ${{ env.X }}\n"),
+        &[
+            "6:15 e context-availability: the context 'env' is not available in this key of a job (available here: github,",
+        ],
+    );
+    says(
+        &job("    name: ${{ gihtub.actor }}\n"),
+        &["6:15 e context-availability: unknown context 'gihtub' (did you mean 'github'?)"],
+    );
+    says(
+        &job("    name: ${{ success() }}\n"),
+        &["6:15 e context-availability: success() is not available in this key of a job"],
+    );
+    says(
+        &job("    env: {A: \"${{ hashFiles('x') }}\"}\n"),
+        &["6:19 e context-availability: hashFiles() is not available"],
+    );
+    says(
+        &step("      - {id: a, run: x}\n      - run: ${{ steps.b.outputs.x }}\n"),
+        &["7:24 w undefined-reference: 'b' is not defined here, so it is always empty (defined there: a)"],
+    );
+    says(
+        &step("      - run: echo ${{ github.actor.name }}\n"),
+        &["6:36 w expression-type: there is nothing to look up in a string"],
+    );
+    says(
+        &step("      - run: echo ${{ env[0] }}\n"),
+        &["6:27 w expression-type: an object is indexed with a string, this is a number"],
+    );
+    says(
+        &step("      - run: echo ${{ env }}\n"),
+        &["6:23 w expression-type: an object does not become text"],
+    );
+    says(
+        &step("      - run: echo ${{ github.actor == job }}\n"),
+        &["6:23 w expression-type: a string never equals an object"],
+    );
+    says(
+        &step("      - run: echo ${{ true > 1 }}\n"),
+        &["6:23 w expression-type: a boolean is compared with a number by order"],
+    );
+    says(
+        &step("      - run: echo ${{ fromJSON('{') }}\n"),
+        &["6:32 e expression-type: fromJSON() gets a broken document"],
+    );
+    says(
+        &step("      - run: echo ${{ contains(job, 'x') }}\n"),
+        &["6:32 w expression-type: contains() cannot search an object"],
+    );
+    says(
+        &step("      - run: echo ${{ join(job) }}\n"),
+        &["6:28 w expression-type: join() of an object is empty"],
+    );
+    says(
+        &step("      - run: echo ${{ github.actor.* }}\n"),
+        &[
+            "6:23 w expression-type: .* works on objects and arrays",
+            "6:23 w expression-type: an array does not become text",
+        ],
+    );
+    says(&step("      - run: echo ${{ fromJSON('[1]').x }}\n"), &["6:"]);
+    says(
+        &step("      - {env: '${{ github.actor }}', run: x}\n"),
+        &["6:20 e expression-type: a mapping is expected here, this is a string"],
+    );
+    says(
+        &step("      - {timeout-minutes: '${{ true }}', run: x}\n"),
+        &["6:32 w expression-type: a number is expected here, this is a boolean"],
+    );
+    says(
+        &step("      - {continue-on-error: '${{ 1 }}', run: x}\n"),
+        &["6:34 w expression-type: true or false is expected here"],
+    );
+}
+
+#[test]
+fn format_strings() {
+    let format = |call: &str| step(&format!("      - run: echo ${{{{ {call} }}}}\n"));
+    says(&format("format('{0', 1)"), &["6:30 w format-string: the format string is invalid"]);
+    says(
+        &format("format('{1}', 1)"),
+        &["6:30 w format-string: the format string uses {1}, but only 1 values are given"],
+    );
+    says(&format("format('{0}', 1, 2)"), &["6:40 w format-string: the format string does not use {1}"]);
+}
+
+#[test]
+fn conditions_that_never_change() {
+    says(
+        &step("      - {if: true, run: x}\n"),
+        &["6:14 w constant-condition: this condition is always true, whatever happens (remove the if)"],
+    );
+    says(
+        &step("      - {if: \"${{ 1 == 2 }}\", run: x}\n"),
+        &["6:14 w constant-condition: this condition is never true"],
+    );
+    says(
+        &step("      - if: ${{ github.actor }} == 'x'\n        run: x\n"),
+        &["6:13 w constant-condition: this is always true, because text around ${{ }}"],
+    );
+    says(&step("      - {if: , run: x}\n"), &["6:10 w empty-value: an empty 'if' is no condition"]);
+}
+
+#[test]
+fn scripts_and_shells() {
+    says(
+        &step("      - run: echo ${{ github.event.issue.title }}\n"),
+        &["6:23 w script-injection: 'github.event.issue.title' is text that strangers can choose"],
+    );
+    says(&step("      - run: echo ${{ contains(github.head_ref, 'x') }}\n"), &[]);
+    says(
+        &step("      - {uses: actions/github-script@v7, with: {script: '${{ github.head_ref }}'}}\n"),
+        &["6:62 w script-injection: 'github.head_ref'"],
+    );
+    says(
+        &step("      - run: echo '::set-output name=a::b'\n"),
+        &["6:20 w deprecated-command: the command 'set-output' is deprecated"],
+    );
+    says(&step("      - {run: x, shell: bash -l}\n"), &["6:25 w shell: Invalid shell option 'bash -l'"]);
+    says(&step("      - {run: x, shell: '${{ matrix.x }}'}\n"), &["6:"]);
+    says(&step("      - run: ''\n"), &["6:14 w empty-value: the script is empty"]);
+    says(
+        &step("      - {id: a, run: x}\n      - {id: A, run: x}\n"),
+        &["7:14 e identifier: the identifier 'A' may not be used more than once"],
+    );
+}
+
+#[test]
+fn references_to_actions() {
+    let uses = |uses: &str| step(&format!("      - uses: {uses}\n"));
+    says(&uses("checkout"), &["6:15 w uses: the action 'checkout' has no owner"]);
+    says(
+        &uses("actions/checkout"),
+        &["6:15 w uses: the action 'actions/checkout' has no @ref (add a version: actions/checkout@v1)"],
+    );
+    says(
+        &uses(".github/x/y"),
+        &[
+            "6:15 w uses: the action '.github/x/y' has no @ref (for an action of this repository write ./.github/x/y)",
+        ],
+    );
+    says(&uses("$$docker://x"), &["6:"]);
+    says(&uses("docker://"), &["6:15 e uses: 'docker://' names no image"]);
+    says(&uses("docker://alpine"), &["6:15 w unpinned-action: the image 'alpine' has no tag"]);
+    says(&uses("https://gitea.com/a/b"), &["6:15 w uses: the address 'https://gitea.com/a/b' has no @ref"]);
+    says(
+        &uses("actions/checkout@v2"),
+        &[
+            "6:15 w outdated-action: actions/checkout@v2 is made for a Node that runners no longer have (use actions/checkout@v4 or newer)",
+        ],
+    );
+    says(&uses("actions/create-release@v1"), &["6:15 w outdated-action: actions/create-release@v1"]);
+    says(
+        &uses("actions/cache@v4"),
+        &[
+            "6:15 w action-input: actions/cache@v4 needs the input 'path'",
+            "6:15 w action-input: actions/cache@v4 needs the input 'key'",
+        ],
+    );
+    says(
+        &step("      - {uses: actions/checkout@v4, with: {fetch_depth: 1}}\n"),
+        &[
+            "6:44 w action-input: actions/checkout@v4 has no input 'fetch_depth' (did you mean 'fetch-depth'?)",
+        ],
+    );
+    says(
+        &step("      - {uses: pypa/gh-action-pypi-publish@release/v1, with: {skip_existing: true}}\n"),
+        &[
+            "6:63 w action-input: the input 'skip_existing' of pypa/gh-action-pypi-publish is deprecated (write 'skip-existing')",
+        ],
+    );
+    says(
+        &step(
+            "      - {id: c, uses: actions/cache@v4, with: {path: a, key: b}}\n      - run: echo ${{ steps.c.outputs.hit }}\n",
+        ),
+        &["7:39 w undefined-reference: 'hit' is not defined here"],
+    );
+}
+
+struct Callee(&'static str);
+
+impl Files for Callee {
+    fn workflow(&self, reference: &WorkflowReference) -> Option<SourceFile> {
+        (reference.to_string() == "./w.yml").then(|| SourceFile::new("w.yml", self.0))
+    }
+    fn action(&self, path: &str) -> Option<SourceFile> {
+        (path == "act").then(|| SourceFile::new("action.yml", self.0))
+    }
+    fn is_complete(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn calls_fit_the_called_workflow() {
+    let callee = Callee(
+        "on: {workflow_call: {inputs: {n: {type: number, required: true}}, secrets: {key: {required: true}}, outputs: {o: {value: x}}}}\njobs: {a: {runs-on: x, steps: [run: x]}}",
+    );
+    let call = |keys: &str| {
+        let options = LintOptions { files: Some(&callee), ..LintOptions::default() };
+        check_with(&format!("on: push\njobs:\n  a:\n    uses: {keys}\n"), &options)
+    };
+    says(&call("./w.yml\n    with: {n: 1}\n    secrets: inherit"), &[]);
+    says(
+        &call("./w.yml"),
+        &[
+            "4:11 e workflow-call: the called workflow needs the input 'n'",
+            "4:11 e workflow-call: the called workflow needs the secret 'key'",
+        ],
+    );
+    says(
+        &call("./w.yml\n    with: {n: many, m: 1}\n    secrets: {key: k, kay: k}"),
+        &[
+            "5:15 e workflow-call: input 'n' of the called workflow is a number, found 'many'",
+            "5:21 e workflow-call: input 'm' is not defined in the called workflow",
+            "6:23 e workflow-call: secret 'kay' is not defined in the called workflow (did you mean 'key'?)",
+        ],
+    );
+    says(&call("./none.yml"), &["4:11 w workflow-call: there is no file ./none.yml"]);
+    says(&call("./w.yml@v1"), &["4:11 e uses: a workflow of the same repository takes no @ref"]);
+    says(
+        &call("o/r@v1"),
+        &[
+            "4:11 e uses: expected ./path/to/workflow.yml or owner/repo/path/to/workflow.yml@ref, found 'o/r@v1'",
+        ],
+    );
+    says(
+        &call("./w.yml\n    with: {n: 1}\n    secrets: yes please"),
+        &[
+            "4:11 e workflow-call: the called workflow needs the secret 'key'",
+            "6:14 e wrong-type: 'secrets' must be a mapping or 'inherit'",
+        ],
+    );
+    let uncallable = Callee("on: push\njobs: {a: {runs-on: x, steps: [run: x]}}");
+    let options = LintOptions { files: Some(&uncallable), ..LintOptions::default() };
+    says(
+        &check_with("on: push\njobs:\n  a: {uses: ./w.yml}\n", &options),
+        &["3:13 e workflow-call: ./w.yml cannot be called"],
+    );
+}
+
+#[test]
+fn local_actions_are_known_by_their_file() {
+    let local = Callee(
+        "name: x\ninputs: {a: {required: true}}\noutputs: {o: {value: x}}\nruns: {using: composite, steps: []}\n",
+    );
+    let options = LintOptions { files: Some(&local), ..LintOptions::default() };
+    let text = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - {id: s, uses: ./act, with: {b: 1}}\n      - run: echo ${{ steps.s.outputs.p }}\n";
+    says(
+        &check_with(text, &options),
+        &[
+            "6:23 w action-input: ./act needs the input 'a'",
+            "6:37 w action-input: ./act has no input 'b'",
+            "7:39 w undefined-reference: 'p' is not defined here, so it is always empty",
+        ],
+    );
+}
+
+#[test]
+fn actions_have_rules_of_their_own() {
+    says(
+        &action("runs: {using: node20, main: x}\n"),
+        &["1:1 e missing-key: the action lacks the required key 'name'"],
+    );
+    says(&action("name: x\n"), &["1:1 e missing-key: the action lacks the required key 'runs'"]);
+    says(
+        &action("name: x\nruns: {using: nod20}\n"),
+        &["2:15 e wrong-value: no runner can run an action of the kind 'nod20' (did you mean 'node20'?)"],
+    );
+    says(
+        &action("name: x\nruns: {using: node20}\n"),
+        &["2:8 e missing-key: an action of the kind 'node20' lacks the required key 'main'"],
+    );
+    says(
+        &action("name: x\nruns: {using: docker}\n"),
+        &["2:8 e missing-key: an action of the kind 'docker' lacks the required key 'image'"],
+    );
+    says(
+        &action("name: x\nruns: {using: composite}\n"),
+        &["2:8 e missing-key: an action of the kind 'composite' lacks the required key 'steps'"],
+    );
+    says(&action("name: x\nruns: [x]\n"), &["2:7 e wrong-type: 'runs' must be a mapping"]);
+    says(
+        &action("name: x\nruns: {main: x}\n"),
+        &["2:8 e missing-key: 'runs' lacks the required key 'using'"],
+    );
+    says(
+        &action("name: x\ninput: {}\nruns: {using: go, main: x}\n"),
+        &["2:1 w unknown-key: unexpected key 'input' in an action (did you mean 'inputs'?)"],
+    );
+    says(
+        &action("name: x\noutputs: {o: {description: d}}\nruns: {using: composite, steps: [{run: x}]}\n"),
+        &["2:11 e missing-key: output 'o' of a composite action lacks the required key 'value'", "3:"],
+    );
+    says(
+        &action(
+            "name: x\ninputs: {i: {default: '${{ secrets.X }}', foo: 1}}\nruns: {using: docker, image: Dockerfile, args: ['${{ inputs.j }}'], env: {A: '${{ github.actor }}'}}\n",
+        ),
+        &[
+            "2:28 e context-availability: the context 'secrets' is not available in default of an action's input",
+            "2:43 w unknown-key: unexpected key 'foo' in input 'i'",
+            "3:61 w undefined-reference: 'j' is not defined here",
+            "3:83 e context-availability: the context 'github' is not available in args and env of a docker action",
+        ],
+    );
+    says(&action("- x"), &["1:1 e wrong-type: an action.yml must be a mapping"]);
+    says(&action(""), &["1:1 e empty-value: the file is empty"]);
+}
+
+#[test]
+fn comments_and_options_silence() {
+    let step = |comment: &str| step(&format!("      - run: echo ${{{{ github.nope }}}} {comment}\n"));
+    says(&step("# esteira: ignore undefined-reference"), &[]);
+    says(&step("# esteira: ignore"), &[]);
+    says(&step("# esteira: ignore shell, undefined-reference"), &[]);
+    assert_eq!(step("# esteira: ignore shell").len(), 1);
+    assert_eq!(step("# esteira: ignore undefined-refrence").len(), 1);
+    let above = "on: push\n# esteira: ignore event\non: psuh\n";
+    assert!(check(above).iter().all(|finding| !finding.contains(" event:")));
+    assert!(check("# esteira: ignore-file\non: psuh\n").is_empty());
+    let silenced = [Code::UndefinedReference];
+    let options = LintOptions { silenced: &silenced, ..LintOptions::default() };
+    says(
+        &check_with(
+            "on: push\njobs: {a: {runs-on: ubuntu-latest, steps: [run: '${{ github.nope }}']}}\n",
+            &options,
+        ),
+        &[],
+    );
+    assert_eq!(FileKind::of_path("a/b/action.yaml"), FileKind::Action);
+    assert_eq!(FileKind::of_path("action.yml.bak"), FileKind::Workflow);
+}
+
+#[test]
+fn payloads_are_read_leniently() {
+    let text = "name: x\n\"on\":\n  push:\njobs:\n  a:\n    name: a (1)\n    runs-on: x\n    unknown: y\n    timeout-minutes: \"5\"\n    strategy:\n      fail-fast: \"false\"\n      max-parallel: \"2\"\n      matrix: {v: [1]}\n    services: {db: {image: i, cmd: [x]}}\n    steps:\n      - uses: https://gitea.com/a/b@v1\n        continue-on-error: \"true\"\n        timeout-minutes: \"3\"\n      -\n      - run: '${{ broken'\n";
+    let source = SourceFile::new("payload.yml", text);
+    let workflow = workflows::parse_payload(&source).into_result().expect("a payload that can be run");
+    let job = &workflow.jobs[0];
+    let contexts = workflows::Contexts::new();
+    let scope = workflows::Scope::new(&contexts);
+    let number = |template: &Option<workflows::Template>| {
+        template.as_ref().map(|template| template.eval_number(&scope))
+    };
+    assert_eq!(number(&job.timeout_minutes), Some(Ok(5.0)));
+    assert_eq!(number(&job.steps[0].timeout_minutes), Some(Ok(3.0)));
+    let strategy = job.strategy.as_ref().expect("a strategy");
+    assert_eq!(strategy.fail_fast.as_ref().map(|template| template.eval_bool(&scope)), Some(Ok(false)));
+    assert_eq!(job.steps.len(), 2);
+    let broken = job.steps[1].script().expect("a script").eval_string(&scope);
+    assert!(broken.expect_err("not closed").to_string().contains("not closed"));
+    assert!(workflows::parse_payload(&SourceFile::new("p", "on: push\n")).into_result().is_err());
+}
