@@ -4,7 +4,7 @@
 //! - [`gitea`]: the server's behaviour as far as a runner can see it, with the faults a network has.
 //! - [`runner`]: a hermetic home, the runner's processes in it, what they printed and left behind.
 //! - [`canary`]: looks for secrets, in every encoding, in every byte that left.
-//! - [`engine`]: what is in the Docker Engine, and a proxy before it that counts.
+//! - [`engine`]: what is in the Docker Engine; [`proxy`]: a socket before it that counts.
 //! - [`skip`]: says aloud what cannot run here.
 //!
 //! The stories are in `suite/`, a module each. They know the runner as an operator does: by its command line, its
@@ -13,5 +13,6 @@
 pub mod canary;
 pub mod engine;
 pub mod gitea;
+pub mod proxy;
 pub mod runner;
 pub mod skip;

@@ -49,6 +49,7 @@ pub fn root() -> &'static Path {
 #[derive(Debug)]
 pub struct Home {
     folder: tempfile::TempDir,
+    program: PathBuf,
     environment: Vec<(String, String)>,
 }
 
@@ -64,9 +65,17 @@ impl Home {
     /// # Panics
     /// When there is no temporary folder.
     pub fn new() -> Self {
+        Self::of(program())
+    }
+
+    /// An empty home for another program with the same command line.
+    ///
+    /// # Panics
+    /// When there is no temporary folder.
+    pub fn of(program: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("story-").tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("tmp")).expect("a folder in the home");
-        Self { folder, environment: Vec::new() }
+        Self { folder, program: program.to_owned(), environment: Vec::new() }
     }
 
     /// Where it is.
@@ -98,7 +107,7 @@ impl Home {
 
     /// `esteira` with these arguments, in the home, with the home's environment only.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command
             .args(arguments)
             .current_dir(self.path())

@@ -1,10 +1,11 @@
 //! The same road with containers, on the machine's own engine; the images are made by `tests/images.sh`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tests::{
     engine,
     gitea::{FakeGitea, Push, Status},
+    proxy::{CountingProxy, EngineRequest},
     runner::{Home, within},
     skip,
 };
@@ -117,4 +118,45 @@ fn a_service_that_is_named_by_its_key_answers_in_the_job() {
     assert_eq!(task.status, Status::Success, "{:#?}", task.lines());
     assert!(task.says("HTTP/1."), "{:#?}", task.lines());
     nothing_left(&home);
+}
+
+#[test]
+fn steps_cost_no_request_to_the_engine_and_a_job_costs_few() {
+    if skip::without_engine("requests to the engine") {
+        return;
+    }
+    for (image, setup_limit) in [("esteira-test/base", 5), ("esteira-test/user", 8)] {
+        let gitea = FakeGitea::start();
+        let home = Home::new();
+        let proxy = CountingProxy::start(&home.path().join("engine.sock"));
+        let home = home.with("DOCKER_HOST", &proxy.host());
+        home.register(&gitea, &format!("lab:docker://{image}"));
+        let mut daemon = home.daemon(&[]);
+        // The first job finds the engine and fills what is kept for all; the second one is measured.
+        gitea.finished(120, &push_steps(&gitea, "    - run: 'true'\n"));
+        nothing_left(&home);
+        let before = proxy.requests().len();
+        let stamp = "    - run: echo stamp $(date +%s%N)\n";
+        let task = gitea.finished(120, &push_steps(&gitea, &stamp.repeat(12)));
+        assert_eq!(task.status, Status::Success, "{:#?}", task.lines());
+        nothing_left(&home);
+        daemon.stop();
+        let stamps: Vec<SystemTime> = task.lines().iter().filter_map(|line| stamped(line)).collect();
+        let (first, last) = (stamps[0], stamps[stamps.len() - 1]);
+        let requests: Vec<_> =
+            proxy.requests().split_off(before).into_iter().filter(|request| !request.is_greeting()).collect();
+        let lines = |requests: Vec<&EngineRequest>| requests.iter().map(|r| r.line.clone()).collect::<Vec<_>>();
+        let setup = lines(requests.iter().filter(|request| request.at < first).collect());
+        let during = lines(requests.iter().filter(|r| r.at >= first && r.at <= last).collect());
+        let teardown = lines(requests.iter().filter(|request| request.at > last).collect());
+        assert_eq!(during, Vec::<String>::new(), "between the first and the last of twelve steps");
+        assert!(setup.len() <= setup_limit, "{image}, set-up: {setup:#?}");
+        assert!(teardown.len() <= 3, "{image}, teardown: {teardown:#?}");
+    }
+}
+
+/// The time in a row `stamp <nanoseconds since 1970>`.
+fn stamped(line: &str) -> Option<SystemTime> {
+    let nanoseconds = line.strip_prefix("stamp ")?.parse().ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds))
 }

@@ -14,7 +14,7 @@ use tonic::{body::Body, codec::CompressionEncoding};
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service as _};
 
-use super::{Shared, service::Service};
+use super::{Shared, connect, service::Service};
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,11 @@ impl Front {
         let target = format!("/{rest}");
         parts.uri = target.parse().map_err(|_| Broken)?;
         let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
-        let request = Request::from_parts(parts, Full::new(body));
+        let mut request = Request::from_parts(parts, Full::new(body.clone()));
+        let connect = connect::is_connect(request.headers());
+        if connect {
+            request = connect::to_grpc_web(request, &body).ok_or(Broken)?;
+        }
         let answered = if target.starts_with("/ping.v1.PingService/") {
             self.ping.call(request).await
         } else if target.starts_with("/runner.v1.RunnerService/") {
@@ -97,7 +101,10 @@ impl Front {
         } else {
             Ok(plain(StatusCode::NOT_FOUND, "Not Found.\n"))
         };
-        let answer = answered.unwrap_or_else(|never: Infallible| match never {});
+        let mut answer = answered.unwrap_or_else(|never: Infallible| match never {});
+        if connect {
+            answer = connect::from_grpc_web(answer).await.ok_or(Broken)?;
+        }
         if fault == Some(Fault::LostAnswer) {
             // The answer is made, the effect is there; only the caller does not learn of it.
             return Err(Broken);

@@ -4,6 +4,7 @@
 //! It has a thread of its own, so stories are plain functions: they change something, then wait with
 //! [`FakeGitea::until`] for what has to become true. It can go away ([`FakeGitea::down`]) and come back on its port.
 
+mod connect;
 mod front;
 mod payload;
 mod rows;
