@@ -145,7 +145,8 @@ fn steps_cost_no_request_to_the_engine_and_a_job_costs_few() {
         let (first, last) = (stamps[0], stamps[stamps.len() - 1]);
         let requests: Vec<_> =
             proxy.requests().split_off(before).into_iter().filter(|request| !request.is_greeting()).collect();
-        let lines = |requests: Vec<&EngineRequest>| requests.iter().map(|r| r.line.clone()).collect::<Vec<_>>();
+        let lines =
+            |requests: Vec<&EngineRequest>| requests.iter().map(|r| r.line.clone()).collect::<Vec<_>>();
         let setup = lines(requests.iter().filter(|request| request.at < first).collect());
         let during = lines(requests.iter().filter(|r| r.at >= first && r.at <= last).collect());
         let teardown = lines(requests.iter().filter(|request| request.at > last).collect());

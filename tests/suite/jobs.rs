@@ -93,7 +93,7 @@ fn a_matrix_is_one_cell_and_the_event_is_the_servers() {
     let (gitea, _home, _daemon) = host();
     let text = workflow(
         "    strategy:\n      matrix:\n        os: [a, b]\n",
-        "    - run: echo cell ${{ matrix.os }} ref ${{ github.ref_name }}\n    - run: grep -o '\"id\": *17[,}]' \"$GITHUB_EVENT_PATH\"\n",
+        "    - run: echo cell ${{ matrix.os }} ref ${{ github.ref_name }}\n    - run: |\n        grep -o '\"id\": *17[,}]' \"$GITHUB_EVENT_PATH\"\n",
     );
     let run = gitea.push(&Push::new(&text));
     for (index, cell) in ["a", "b"].iter().enumerate() {
@@ -129,7 +129,8 @@ fn a_line_without_an_end_and_bytes_that_are_no_text_arrive() {
     assert!(first.contains(&"no end"), "{first:?}");
     assert!(first.iter().any(|line| line.starts_with("bad ") && line.ends_with(" byte")), "{first:?}");
     let second = task.step_lines(1);
-    assert_eq!(second.iter().map(|line| line.matches('x').count()).sum::<usize>(), 200_000);
+    let long = second.iter().filter(|line| !line.is_empty() && line.bytes().all(|byte| byte == b'x'));
+    assert_eq!(long.map(|line| line.len()).sum::<usize>(), 200_000);
     assert!(task.rows.iter().all(|(_, row)| row.len() <= 65_536));
 }
 

@@ -41,7 +41,7 @@ fn a_second_signal_ends_jobs_and_reports_them() {
     let run = gitea.push(&Push::new(&text));
     running(&gitea, "on");
     daemon.signal(Signal::TERM);
-    daemon.says(30, "shut");
+    daemon.says(30, "told to stop");
     daemon.signal(Signal::TERM);
     daemon.wait(60);
     let task = gitea.finished(1, &run);
