@@ -143,7 +143,9 @@ fn cancelled(generation: Generation) {
         "    - run: |\n        echo on; sleep 600 & sleep 600\n    - run: echo skipped\n    - if: always()\n      run: echo always-$((40+2))\n    - if: cancelled()\n      run: echo cancelled-$((1+1))\n",
     );
     let run = gitea.push(&Push::new(&text));
-    gitea.until(60, "the step runs", |state| state.tasks.first().filter(|task| task.says("on")).map(|_| ()));
+    gitea.until(60, "the step runs", |state| {
+        state.tasks.first().filter(|task| task.lines().contains(&"on")).map(|_| ())
+    });
     gitea.cancel(&run);
     let task = gitea.finished(60, &run);
     assert_eq!(task.status, Status::Cancelled);

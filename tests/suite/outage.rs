@@ -106,7 +106,9 @@ fn a_sweep_of_the_server_ends_the_job_here_too() {
     let (gitea, _home, _daemon) = host();
     let run =
         push_steps(&gitea, &format!("    - run: echo on; sleep 600\n      env: {{STORY_MARK: {mark}}}\n"));
-    gitea.until(60, "the step runs", |state| state.tasks.first().filter(|task| task.says("on")).map(|_| ()));
+    gitea.until(60, "the step runs", |state| {
+        state.tasks.first().filter(|task| task.lines().contains(&"on")).map(|_| ())
+    });
     assert_eq!(gitea.sweep(Duration::ZERO), 1);
     assert_eq!(gitea.finished(30, &run).status, Status::Failure);
     let next = push_steps(&gitea, "    - run: echo next\n");

@@ -9,7 +9,9 @@ use tests::{
 use crate::{host_with, push_steps, workflow};
 
 fn running(gitea: &FakeGitea, word: &str) -> TaskRow {
-    gitea.until(60, "the step runs", |state| state.tasks.first().filter(|task| task.says(word)).cloned())
+    gitea.until(60, "the step runs", |state| {
+        state.tasks.first().filter(|task| task.lines().contains(&word)).cloned()
+    })
 }
 
 #[test]
@@ -27,6 +29,19 @@ fn a_first_signal_lets_jobs_end_within_the_timeout() {
     let state = gitea.state();
     let second = state.jobs.iter().find(|job| job.id == waiting.jobs[0]).map(|job| job.status);
     assert_eq!(second, Some(Status::Waiting), "nothing is taken after the signal");
+}
+
+#[test]
+fn a_signal_while_a_job_is_set_up_does_not_hurt_it() {
+    let (gitea, _home, mut daemon) =
+        host_with(FakeGitea::start(), Home::new(), "runner:\n  shutdown_timeout: 2m\n");
+    let run = push_steps(&gitea, "    - run: echo on; sleep 6; echo done-$((1+1))\n");
+    gitea.task_of(60, &run, 0);
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait(90).success(), "{}", daemon.text());
+    let task = gitea.finished(1, &run);
+    assert_eq!(task.status, Status::Success, "{:#?}", task.lines());
+    assert!(task.says("done-2"));
 }
 
 #[test]
