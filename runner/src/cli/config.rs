@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::{ConfigFile, Exit, fail, print, settings};
-use crate::settings::{Environment, documented_example, keys};
+use crate::settings::{Change, Environment, documented_example, edit, keys};
 
 /// Print, create and check configuration files.
 #[derive(Debug, Args)]
@@ -39,6 +39,30 @@ enum ConfigCommand {
         /// Dotted path, e.g. `runner.capacity`.
         key: String,
     },
+    /// Change the value of a key in the file given by --config; comments and order stay.
+    Set {
+        /// Dotted path.
+        key: String,
+        /// The value; a list takes several.
+        #[arg(required = true, allow_hyphen_values = true)]
+        values: Vec<String>,
+    },
+    /// Add values to a list in the file given by --config.
+    Add {
+        /// Dotted path.
+        key: String,
+        /// What to add.
+        #[arg(required = true, allow_hyphen_values = true)]
+        values: Vec<String>,
+    },
+    /// Take values out of a list in the file given by --config.
+    Remove {
+        /// Dotted path.
+        key: String,
+        /// What to take out.
+        #[arg(required = true, allow_hyphen_values = true)]
+        values: Vec<String>,
+    },
 }
 
 /// Runs the subcommand.
@@ -62,6 +86,9 @@ pub(super) fn run(args: ConfigArgs, outer: ConfigFile, environment: &Environment
             Err(exit) => exit,
         },
         ConfigCommand::Get { key } => get(&key, config, environment),
+        ConfigCommand::Set { key, values } => change(config, &key, Change::Set(&values)),
+        ConfigCommand::Add { key, values } => change(config, &key, Change::Add(&values)),
+        ConfigCommand::Remove { key, values } => change(config, &key, Change::Remove(&values)),
     }
 }
 
@@ -76,6 +103,52 @@ fn init(path: &Path, force: bool) -> ExitCode {
         }
         Err(error) => fail(Exit::Failure, format_args!("{} cannot be written: {error}", path.display())),
     }
+}
+
+/// Changes the file as one step; its owner and mode stay.
+fn change(config: Option<&Path>, path: &str, change: Change<'_>) -> ExitCode {
+    let file = config.map_or_else(|| PathBuf::from("config.yaml"), Path::to_owned);
+    let Some(key) = keys::find(path) else {
+        let hint = keys::nearest(path).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        return fail(Exit::Usage, format_args!("there is no key {path}{hint}"));
+    };
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return fail(
+                Exit::Usage,
+                format_args!("{} does not exist: `esteira config init` writes it", file.display()),
+            );
+        }
+        Err(error) => return fail(Exit::Failure, format_args!("{}: {error}", file.display())),
+    };
+    let changed = match edit(&text, key, change) {
+        Ok(changed) => changed,
+        Err(sentence) => return fail(Exit::Usage, format_args!("{}: {sentence}", file.display())),
+    };
+    match replace(&file, &changed) {
+        Ok(()) => Exit::Success.into(),
+        Err(error) => fail(Exit::Failure, format_args!("{} cannot be written: {error}", file.display())),
+    }
+}
+
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    use std::{
+        io::Write,
+        os::unix::fs::{MetadataExt, fchown},
+    };
+    // A link stays a link.
+    let file = &fs::canonicalize(file)?;
+    let facts = fs::metadata(file)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut scratch = tempfile::NamedTempFile::new_in(folder)?;
+    scratch.write_all(text.as_bytes())?;
+    scratch.as_file().set_permissions(facts.permissions())?;
+    // Only root may give files away; then there is nothing to keep.
+    let _ = fchown(scratch.as_file(), Some(facts.uid()), Some(facts.gid()));
+    scratch.as_file().sync_all()?;
+    scratch.persist(file).map_err(|failed| failed.error)?;
+    Ok(())
 }
 
 /// The key's text in the file, or its default.

@@ -1,5 +1,6 @@
 //! Settings: file, then environment, then flags, resolved once into values that need no second look.
 
+mod edit;
 mod env;
 mod example;
 mod file;
@@ -14,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use edit::{Change, edit};
 pub use env::{Environment, TOKEN_VARIABLES};
 pub use example::{documented_example, reference_table};
 pub use file::{Complaint, Loaded, check_scalar, read};

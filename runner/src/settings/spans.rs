@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) path: Vec<String>,
     pub(super) key: Place,
     pub(super) value: Place,
+    /// The value's range in the text, in bytes; of lists and mappings only the start counts.
+    pub(super) range: std::ops::Range<usize>,
     pub(super) shape: Shape,
 }
 
@@ -50,12 +52,16 @@ struct Open {
 
 /// Reads all keys of the first document. An alias counts as a value of unknown shape and is left out.
 pub(super) fn entries(text: &str) -> Result<Vec<Entry>, (Place, String)> {
+    // Markers count characters.
+    let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
+    let offset = |index: usize| offsets.get(index).copied().unwrap_or(text.len());
     let mut found = Vec::new();
     let mut path: Vec<String> = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| (place_of(*error.marker()), error.info().to_owned()))?;
         let here = place(span);
+        let range = offset(span.start.index())..offset(span.end.index());
         match event {
             Event::DocumentEnd => break,
             Event::SequenceEnd | Event::MappingEnd => {
@@ -75,7 +81,7 @@ pub(super) fn entries(text: &str) -> Result<Vec<Entry>, (Place, String)> {
                 }
                 let shape = Shape::Scalar { text: value.into_owned(), plain: style == ScalarStyle::Plain };
                 if let Some(key) = descend(&mut open, &mut path, here) {
-                    found.push(Entry { path: path.clone(), key, value: here, shape });
+                    found.push(Entry { path: path.clone(), key, value: here, range: range.clone(), shape });
                     path.pop();
                     if let Some(frame) = open.last_mut() {
                         frame.key = None;
@@ -91,7 +97,7 @@ pub(super) fn entries(text: &str) -> Result<Vec<Entry>, (Place, String)> {
                 let list = matches!(event, Event::SequenceStart(..)).then_some(0);
                 if let Some(key) = descend(&mut open, &mut path, here) {
                     let shape = if list.is_some() { Shape::List } else { Shape::Map };
-                    found.push(Entry { path: path.clone(), key, value: here, shape });
+                    found.push(Entry { path: path.clone(), key, value: here, range: range.clone(), shape });
                 }
                 open.push(Open { depth: path.len(), list, key: None });
             }
