@@ -12,7 +12,7 @@ use crate::deploy::{Deployment, Format, deploy};
 /// rolled back, 6 not converged in time, 7 the manager cannot be reached, 130 interrupted. After 1, 5 and 6 the failed
 /// tasks' errors and last log lines are printed.
 #[derive(Debug, Args)]
-pub struct DeployArgs {
+pub(super) struct DeployArgs {
     /// Name of the stack.
     stack: String,
     /// Stack file; may be given more than once, later files override earlier ones.
@@ -46,7 +46,7 @@ pub struct DeployArgs {
 }
 
 /// Runs the subcommand.
-pub async fn run(args: DeployArgs) -> ExitCode {
+pub(super) async fn run(args: DeployArgs) -> ExitCode {
     let deployment = Deployment {
         stack: args.stack,
         files: args.compose_file,

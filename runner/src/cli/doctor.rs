@@ -258,7 +258,7 @@ async fn look_at_server(
     match declared {
         Ok(()) => findings.right("the server knows this runner"),
         Err(error @ ServerError::Unregistered) => {
-            findings.wrong(format!("{error}: register again with `esteira register`"))
+            findings.wrong(format!("{error}: register again with `esteira register`"));
         }
         Err(error) => findings.wrong(advise(&error, &registration.address)),
     }
@@ -297,10 +297,10 @@ async fn look_at_engine(
             findings.right(format!("the container engine answers: {sentence}"));
         }
         Err(reason) if wanted => {
-            findings.wrong(format!("no container engine answers, and labels need one: {reason}"))
+            findings.wrong(format!("no container engine answers, and labels need one: {reason}"));
         }
         Err(reason) => {
-            findings.right(format!("no container engine answers, and no label needs one ({reason})"))
+            findings.right(format!("no container engine answers, and no label needs one ({reason})"));
         }
     }
 }

@@ -258,9 +258,9 @@ fn tell(format: Format, checked: &[Checked]) -> io::Result<()> {
             let (mut errors, mut warnings) = (0, 0);
             for (file, finding) in all {
                 if finding.is_error() {
-                    errors += 1
+                    errors += 1;
                 } else {
-                    warnings += 1
+                    warnings += 1;
                 }
                 writeln!(out, "{}", render(finding, &file.source, colour).trim_end())?;
             }

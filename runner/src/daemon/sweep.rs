@@ -7,7 +7,7 @@ use super::engine::Engine;
 use crate::backend::host::{Leftover, reap};
 
 /// Whether a task runs now.
-pub type IsLive = Arc<dyn Fn(i64) -> bool + Send + Sync>;
+pub(super) type IsLive = Arc<dyn Fn(i64) -> bool + Send + Sync>;
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Sweeper {
 fn tell(leftover: Leftover) {
     match leftover {
         Leftover::Process(name, pid) => {
-            tracing::warn!(name, pid, "ended a process that an earlier job has left")
+            tracing::warn!(name, pid, "ended a process that an earlier job has left");
         }
         Leftover::Folder(path) => {
             tracing::warn!(path = %path.display(), "removed a folder that an earlier job has left");

@@ -179,7 +179,9 @@ impl Client {
         let request = self.signed(request);
         let answer =
             self.call(Method::UpdateTask, self.service(size).update_task(request)).await?.into_inner();
-        ends.into_iter().for_each(|end| self.metrics.step_ended(end));
+        for end in ends {
+            self.metrics.step_ended(end);
+        }
         Ok(answer)
     }
 

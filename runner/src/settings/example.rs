@@ -115,7 +115,7 @@ mod tests {
             let name = |rest: &str| rest.split(':').next().unwrap_or_default().to_owned();
             match bare.strip_prefix("# ") {
                 Some(rest) if rest.contains(':') && is_name(&name(rest)) => {
-                    push(&mut text, format_args!("{indent}{rest}\n"))
+                    push(&mut text, format_args!("{indent}{rest}\n"));
                 }
                 Some(_) => {}
                 None => push(&mut text, format_args!("{line}\n")),

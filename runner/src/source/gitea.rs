@@ -148,7 +148,7 @@ pub async fn refuse(client: &Client, task: i64, text: &str) {
         let told = Client::update_task(client, state.clone()).await.map(|_| ());
         match logged.and(told) {
             Err(error) if error.is_worth_retrying() && attempt < 5 => {
-                tokio::time::sleep(backoff.next_wait()).await
+                tokio::time::sleep(backoff.next_wait()).await;
             }
             Err(error) => {
                 tracing::error!(task, %error, "the server could not be told that a task has failed");
