@@ -49,7 +49,7 @@ pub fn expand_matrix(matrix: &Value) -> Result<Vec<Object>, String> {
         if let Some((key, _)) =
             filter.iter().find(|(key, _)| !axes.iter().any(|(axis, _)| axis.eq_ignore_ascii_case(key)))
         {
-            return Err(format!("'exclude' of the matrix has the key '{key}', which is no axis"));
+            return Err(format!("'exclude' of the matrix has the unknown key '{key}', which is no axis"));
         }
     }
     let mut legs: Vec<Object> = Vec::new();
@@ -66,7 +66,7 @@ pub fn expand_matrix(matrix: &Value) -> Result<Vec<Object>, String> {
         let is_axis = |key: &str| axes.iter().any(|(axis, _)| axis.eq_ignore_ascii_case(key));
         let mut used = false;
         for leg in &mut legs[..originals] {
-            let fits = extra.iter().all(|(key, value)| !is_axis(key) || leg.get(key) == Some(value));
+            let fits = extra.iter().all(|(key, value)| !is_axis(key) || agrees(leg.get(key), value));
             if fits {
                 used = true;
                 for (key, value) in extra.iter().filter(|(key, _)| !is_axis(key)) {
@@ -113,11 +113,15 @@ fn filters<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v Object>, String> {
     }
 }
 
-/// Whether a filter's value fits: equal, or for mappings a subset.
+/// Whether a filter's value fits: equal, for mappings a subset, for lists their beginning.
 fn agrees(own: Option<&Value>, wanted: &Value) -> bool {
     match (own, wanted) {
         (Some(Value::Object(own)), Value::Object(wanted)) => {
             wanted.iter().all(|(key, value)| agrees(own.get(key), value))
+        }
+        (Some(Value::Array(own)), Value::Array(wanted)) => {
+            wanted.len() <= own.len()
+                && own.iter().zip(wanted.iter()).all(|(own, wanted)| agrees(Some(own), wanted))
         }
         (Some(own), wanted) => {
             own == wanted || own.is_primitive() && wanted.is_primitive() && own.to_text() == wanted.to_text()

@@ -1,15 +1,18 @@
 //! `esteira exec`: the workflows of a folder, run here. Arguments and wiring; the work is in [`crate::source::local`].
 
+mod given;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Args;
+use given::{env_file, pairs, placement, secrets};
 use workflows::{Code, LintOptions, Scope, SourceFile, Value, Workflow, lint, parse_payload, plan};
 
 use crate::{
@@ -24,7 +27,6 @@ use crate::{
     job::Backends,
     label::Placement,
     report::console::{Console, Look},
-    secret::Secret,
     settings::Environment,
     source::local::{EventSpec, LocalOptions, LocalRun, Repository, find},
 };
@@ -232,24 +234,41 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
         console.table(&lines);
         Ok(success)
     };
-    let mut work = std::pin::pin!(work);
-    let mut first: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            result = &mut work => return result,
-            _ = tokio::signal::ctrl_c() => {
-                // The first interrupt is a cancel: `always()` steps still run. The second ends everything.
-                if first.is_some() {
-                    cancel.cancel(CancelCause::Shutdown);
-                    console.error("interrupted again: ending everything");
-                    return Ok(false);
-                }
-                first = Some(Instant::now());
-                console.error("interrupted: cancelling the jobs (interrupt again to end at once)");
-                cancel.cancel(CancelCause::Server);
+    let interrupted = interrupts(&cancel, console);
+    tokio::select! {
+        result = work => result,
+        error = interrupted => {
+            error?;
+            // Nobody waits for the jobs any more: what they have in the engine goes at once.
+            if let Ok(docker) = &backends.docker
+                && let Err(error) = docker.reap(&options.runner.uuid, |_| false).await
+            {
+                console.error(&format!("the jobs' containers could not be removed: {error}"));
             }
+            Ok(false)
         }
     }
+}
+
+/// The first interrupt cancels, so that `always()` steps and posts still run; returns with the second.
+async fn interrupts(cancel: &Cancel, console: &Console) -> Result<(), Refused> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wrong = |error: std::io::Error| Refused(format!("cannot listen to signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
+    for first in [true, false] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if first {
+            console.error("interrupted: cancelling the jobs (interrupt again to end at once)");
+            cancel.cancel(CancelCause::Server);
+        } else {
+            console.error("interrupted again: ending everything");
+        }
+    }
+    Ok(())
 }
 
 /// Reads and parses the workflow files; mistakes are shown with their place.
@@ -280,9 +299,17 @@ fn load(args: &ExecArgs, root: &Path) -> Result<Vec<Workflow>, Refused> {
         };
         // Servers let much pass that GitHub refuses; these mistakes none of them runs.
         findings.retain(|found| found.is_error() && FATAL.contains(&found.code));
+        // A reserved id, or one that comes twice, still runs; one that is none does not.
+        findings.retain(|found| found.code != Code::Identifier || !is_identifier(source.slice(found.span)));
         wrong.extend(findings.iter().map(|found| workflows::render_line(found, &source)));
     }
     if wrong.is_empty() { Ok(parsed) } else { Err(Refused(wrong.join("\n"))) }
+}
+
+fn is_identifier(text: &str) -> bool {
+    let text = text.trim_matches(['"', '\'']);
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 fn detect(args: &ExecArgs, parsed: &[Workflow]) -> String {
@@ -489,84 +516,4 @@ fn options(
             ..RunnerFacts::default()
         },
     })
-}
-
-/// `-self-hosted` is the host, anything else an image.
-fn placement(image: &str) -> Placement {
-    if image == "-self-hosted" { Placement::Host } else { Placement::Docker(image.to_owned()) }
-}
-
-fn pairs(entries: &[String], flag: &str) -> Result<Vec<(String, String)>, Refused> {
-    entries
-        .iter()
-        .map(|entry| {
-            entry
-                .split_once('=')
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .ok_or_else(|| Refused(format!("{flag} {entry}: write NAME=VALUE")))
-        })
-        .collect()
-}
-
-/// Secrets by name in upper case: given, from the environment, or asked for.
-fn secrets(entries: &[String], environ: &Environ) -> Result<Vec<(String, Secret<String>)>, Refused> {
-    let mut secrets = Vec::new();
-    for entry in entries {
-        let (name, value) = match entry.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => match environ.get(entry) {
-                Some(value) => (entry.as_str(), value.clone()),
-                None if std::io::stdin().is_terminal() => (entry.as_str(), ask(entry)?),
-                None => {
-                    return Err(Refused(format!(
-                        "the secret {entry} has no value: write --secret {entry}=VALUE or set it in the environment"
-                    )));
-                }
-            },
-        };
-        secrets.push((name.to_uppercase(), Secret::new(value)));
-    }
-    Ok(secrets)
-}
-
-/// Asks for a secret without showing it.
-fn ask(name: &str) -> Result<String, Refused> {
-    let failed = |error: std::io::Error| Refused(format!("cannot ask for the secret {name}: {error}"));
-    write!(std::io::stderr(), "{name}: ").map_err(failed)?;
-    let stdin = std::io::stdin();
-    let shown = rustix::termios::tcgetattr(&stdin).map_err(|error| failed(error.into()))?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
-    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, &hidden)
-        .map_err(|error| failed(error.into()))?;
-    let mut value = String::new();
-    let read = stdin.read_line(&mut value);
-    let _ = rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, &shown);
-    let _ = writeln!(std::io::stderr());
-    read.map_err(failed)?;
-    Ok(value.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// `NAME=VALUE` lines; a file that is not there has none.
-fn env_file(path: &Path) -> Result<Vec<(String, String)>, Refused> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Refused(format!("{} cannot be read: {error}", path.display()))),
-    };
-    let mut entries = Vec::new();
-    for line in text.lines().map(str::trim) {
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let Some((name, value)) = line.split_once('=') else { continue };
-        let value = value.trim();
-        let unquoted = ['"', '\'']
-            .iter()
-            .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
-            .unwrap_or(value);
-        entries.push((name.trim().to_owned(), unquoted.to_owned()));
-    }
-    Ok(entries)
 }
