@@ -26,7 +26,7 @@ const PIECE: usize = 32 << 10;
 
 fn main() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let lines = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(2_000_000);
+    let lines = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(2_000_000);
     for (name, text) in [
         ("plain lines of 80 bytes", plain()),
         ("one line in twenty with a secret", with_secrets()),

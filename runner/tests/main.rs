@@ -1,5 +1,7 @@
 //! Tests of the runner's parts together, in one program.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test that cannot go on says where")]
+
 mod actions;
 mod backend;
 mod tricky;

@@ -78,7 +78,7 @@ impl<E: JobEnv> JobRun<'_, E> {
                 variables.entry(name).or_insert(value);
             }
         }
-        let run = self.image_run(&image, variables, entrypoint, args, attempt);
+        let run = crate::step::image::image_run(&image, variables, entrypoint, args, attempt);
         finished(self.run(planned, Process::Image(run), attempt, cancel).await?)
     }
 

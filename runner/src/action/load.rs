@@ -96,6 +96,7 @@ impl LoadedAction {
     }
 
     /// Whether it has the stage, and on what condition: `None` inside is "always".
+    #[expect(clippy::option_option, reason = "no stage, a stage without a condition, a stage with one")]
     pub(crate) fn stage_condition(&self, stage: Stage) -> Option<Option<Condition>> {
         let condition = |has: bool, condition: &Option<Condition>| {
             has.then(|| condition.clone().map(Condition::verbatim))

@@ -185,7 +185,7 @@ impl<E: JobEnv> JobRun<'_, E> {
             Stage::Main => self.uses_header(planned, attempt, &inputs.0).await,
             Stage::Pre => self.log.row(&format!("Run Pre {}", self.step_name(planned, attempt).await)).await,
             Stage::Post => {
-                self.log.row(&format!("Run Post {}", self.step_name(planned, attempt).await)).await
+                self.log.row(&format!("Run Post {}", self.step_name(planned, attempt).await)).await;
             }
         }
     }

@@ -55,10 +55,8 @@ fn compare(before: &Properties, after: &Properties) -> Difference {
                 Some(_) if key.starts_with("environment.") => "(set)".to_owned(),
                 Some(value) => value.clone(),
             };
-            let (mut shown_old, shown_new) = (hide(old), hide(new));
-            if shown_old == shown_new {
-                shown_old = "(another value)".to_owned();
-            }
+            let (shown_old, shown_new) = (hide(old), hide(new));
+            let shown_old = if shown_old == shown_new { "(another value)".to_owned() } else { shown_old };
             changes.push((key.clone(), shown_old, shown_new));
         }
     }
@@ -67,6 +65,11 @@ fn compare(before: &Properties, after: &Properties) -> Difference {
 
 fn is_ours(label: &str) -> bool {
     label == DEPLOYMENT_LABEL || label == REVISION_LABEL || label.starts_with("com.docker.stack.")
+}
+
+/// Nano CPUs as CPUs with three digits, as the file's value is written.
+fn thousandths(nano_cpus: i64) -> String {
+    format!("{}.{:03}", nano_cpus / 1_000_000_000, nano_cpus / 1_000_000 % 1000)
 }
 
 /// `image@sha256:…` and `image` are the same wish.
@@ -105,7 +108,7 @@ fn of_spec(spec: &ServiceSpec) -> Properties {
             found.insert("limits.memory".into(), memory.to_string());
         }
         if let Some(cpus) = limits.nano_cpus.filter(|cpus| *cpus > 0) {
-            found.insert("limits.cpus".into(), format!("{:.3}", cpus as f64 / 1e9));
+            found.insert("limits.cpus".into(), thousandths(cpus));
         }
     }
     let Some(container) = template.container_spec else { return found };

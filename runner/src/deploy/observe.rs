@@ -233,6 +233,6 @@ fn task_facts(task: Task, current: bool) -> TaskFacts {
         phase,
         error: status.err.unwrap_or_default(),
         exit_code: exit_code.filter(|_| matches!(phase, Phase::Failed | Phase::Complete)),
-        changed: status.timestamp.map(|time| time.to_string()).unwrap_or_default(),
+        changed: status.timestamp.unwrap_or_default(),
     }
 }

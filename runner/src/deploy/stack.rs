@@ -106,7 +106,8 @@ impl Stack {
                     }
                 }
                 Value::Sequence(labels) => {
-                    labels.extend(mark_labels(mark).map(|(key, value)| Value::from(format!("{key}={value}"))))
+                    labels
+                        .extend(mark_labels(mark).map(|(key, value)| Value::from(format!("{key}={value}"))));
                 }
                 _ => return Err(unexpected()),
             }

@@ -76,7 +76,7 @@ pub(super) async fn run_called<H: Backend, D: Backend>(
                     run.finish(planned.key, result, outputs);
                 }
                 Step::Skipped { name, result, .. } => {
-                    log.row(&format!("Job {name} was {}", result.as_str())).await
+                    log.row(&format!("Job {name} was {}", result.as_str())).await;
                 }
                 Step::Failed { name, message, .. } => log.error(&format!("{name}: {message}")).await,
                 // Nothing runs beside this loop.

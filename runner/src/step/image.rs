@@ -41,7 +41,7 @@ impl<E: JobEnv> JobRun<'_, E> {
         let args = find("args").map(words).transpose()?;
         let inputs = crate::action::input_variables(&with);
         let env = self.image_env(attempt, &inputs);
-        let run = self.image_run(image, env, entrypoint, args, attempt);
+        let run = image_run(image, env, entrypoint, args, attempt);
         finished(self.run(planned, Process::Image(run), attempt, cancel).await?)
     }
 
@@ -55,24 +55,23 @@ impl<E: JobEnv> JobRun<'_, E> {
         env.extend(attempt.files.variables());
         env
     }
+}
 
-    /// A container beside the job, with the command files of this step.
-    pub(crate) fn image_run(
-        &self,
-        image: &str,
-        env: BTreeMap<String, String>,
-        entrypoint: Vec<String>,
-        args: Option<Vec<String>>,
-        attempt: &Attempt<'_>,
-    ) -> ImageRun {
-        ImageRun {
-            container: ContainerSpec { image: image.to_owned(), env, ..ContainerSpec::default() },
-            entrypoint,
-            args,
-            files: attempt.files.files().collect(),
-            collect: attempt.files.collect().collect(),
-            ladder: Ladder::default(),
-        }
+/// A container beside the job, with the command files of this step.
+pub(crate) fn image_run(
+    image: &str,
+    env: BTreeMap<String, String>,
+    entrypoint: Vec<String>,
+    args: Option<Vec<String>>,
+    attempt: &Attempt<'_>,
+) -> ImageRun {
+    ImageRun {
+        container: ContainerSpec { image: image.to_owned(), env, ..ContainerSpec::default() },
+        entrypoint,
+        args,
+        files: attempt.files.files().collect(),
+        collect: attempt.files.collect().collect(),
+        ladder: Ladder::default(),
     }
 }
 

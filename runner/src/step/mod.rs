@@ -80,7 +80,7 @@ impl<E: JobEnv> JobRun<'_, E> {
                     Ok(Collected::Content(content)) => request.answer(Ok(&content)).await,
                     Ok(Collected::Missing) => request.answer(Err("there is no such file".to_owned())).await,
                     Ok(Collected::TooLarge(size)) => {
-                        request.answer(Err(format!("it is {size} bytes long"))).await
+                        request.answer(Err(format!("it is {size} bytes long"))).await;
                     }
                     Ok(Collected::Refused(reason)) => request.answer(Err(reason)).await,
                     Err(error) => request.answer(Err(error.to_string())).await,

@@ -68,7 +68,7 @@ impl<E: JobEnv> JobRun<'_, E> {
             match self.run(planned, Process::Exec(spec), attempt, cancel).await? {
                 Exit::Code(0) => return Ok(Conclusion::Success),
                 Exit::NotStarted(_) if bash_by_default && !self.state.without_bash => {
-                    self.state.without_bash = true
+                    self.state.without_bash = true;
                 }
                 Exit::Code(code) => return Err(Failed(format!("Process completed with exit code {code}."))),
                 Exit::Signal(signal) => return Err(Failed(format!("Process was ended by signal {signal}."))),

@@ -57,10 +57,7 @@ const HOSTED: &[(&str, Machine)] = &[
 ];
 
 pub(super) fn check(checker: &mut Checker<'_>, job: &Job) {
-    let node = match &job.runs_on {
-        Some(RunsOn::Labels(node) | RunsOn::Group { labels: Some(node), .. }) => node,
-        _ => return,
-    };
+    let Some(RunsOn::Labels(node) | RunsOn::Group { labels: Some(node), .. }) = &job.runs_on else { return };
     match node {
         TemplateNode::Scalar(label) => check_scalar(checker, job, label),
         TemplateNode::Sequence(items, _) => check_list(checker, items),

@@ -137,15 +137,14 @@ impl<'a> Checker<'a> {
             Runs::Composite { steps: list } => {
                 steps::check(&mut self, list, &mut known, true, None);
                 for output in &action.outputs {
-                    match &output.value {
-                        Some(value) => self.template(value, Place::CompositeOutput, Use::Text, &known),
-                        None => {
-                            let message = format!(
-                                "output '{}' of a composite action lacks the required key 'value'",
-                                output.name.value
-                            );
-                            self.error(Code::MissingKey, output.name.span, message);
-                        }
+                    if let Some(value) = &output.value {
+                        self.template(value, Place::CompositeOutput, Use::Text, &known);
+                    } else {
+                        let message = format!(
+                            "output '{}' of a composite action lacks the required key 'value'",
+                            output.name.value
+                        );
+                        self.error(Code::MissingKey, output.name.span, message);
                     }
                 }
             }

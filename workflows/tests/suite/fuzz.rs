@@ -61,16 +61,18 @@ fn fuzz(name: &str, corpus: &[&str], words: &[&str], check: impl Fn(&[u8]) + std
     while done < rounds && (done % 64 != 0 || Instant::now() < until) {
         let chosen = dice.roll(pool.len());
         let input = mutate(&mut dice, &pool[chosen], words);
-        if std::panic::catch_unwind(|| check(&input)).is_err() {
-            panic!("{name}: round {done} fails on {:?}", String::from_utf8_lossy(&input));
-        }
+        assert!(
+            std::panic::catch_unwind(|| check(&input)).is_ok(),
+            "{name}: round {done} fails on {:?}",
+            String::from_utf8_lossy(&input)
+        );
         // Some results are changed further.
         if dice.roll(8) == 0 {
             let slot = dice.roll(200);
             if slot < pool.len() && slot >= corpus.len() {
-                pool[slot] = input
+                pool[slot] = input;
             } else if pool.len() < 200 {
-                pool.push(input)
+                pool.push(input);
             }
         }
         done += 1;
@@ -203,7 +205,7 @@ fn expressions() {
                 }
             }
             Err(error) => {
-                assert!(error.range.start <= error.range.end && error.range.end <= text.len(), "{error:?}")
+                assert!(error.range.start <= error.range.end && error.range.end <= text.len(), "{error:?}");
             }
         }
         let template = Template::parse(&format!("x ${{{{ {text} }}}} y"));
