@@ -16,7 +16,6 @@ pub mod job;
 pub mod label;
 pub mod log;
 pub mod metrics;
-pub mod registrar;
 pub mod report;
 pub mod secret;
 pub mod server;

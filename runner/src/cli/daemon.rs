@@ -21,8 +21,7 @@ use crate::{
     job::Backends,
     label::{Label, Placement},
     metrics::Metrics,
-    registrar::advise,
-    server::{Backoff, Client, Declared, ServerError},
+    server::{Backoff, Client, Declared, ServerError, registrar::advise},
     settings::{
         Environment, FileLock, Registration, RegistrationError, Resolved, Settings, TOKEN_VARIABLES,
         lock_file,

@@ -16,8 +16,7 @@ use crate::{
     daemon::{Engine, free_space},
     label::{Label, Placement},
     metrics::Metrics,
-    registrar::advise,
-    server::{Client, ServerError},
+    server::{Client, ServerError, registrar::advise},
     settings::{Environment, Registration, RegistrationError, Resolved, Settings, load},
 };
 

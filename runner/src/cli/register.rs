@@ -15,9 +15,11 @@ use super::{ConfigFile, Exit, fail, logging, print, settings};
 use crate::{
     label::{Label, LabelError},
     metrics::Metrics,
-    registrar::{Attempts, Wish, register},
     secret::Secret,
-    server::Client,
+    server::{
+        Client,
+        registrar::{Attempts, Wish, register},
+    },
     settings::{Environment, Registration, Settings, lock_file},
 };
 

@@ -5,14 +5,13 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use proto::runner::v1::{FetchTaskResponse, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{gate::Gate, health::Pulse};
 use crate::{
     metrics::Metrics,
-    server::{Backoff, Client, ServerError},
+    server::{Backoff, Client, FetchTaskResponse, ServerError, Task},
 };
 
 /// After a job has ended its dependents follow within moments; so many empty polls are not yet a reason to wait long.
@@ -186,7 +185,6 @@ mod tests {
         time::Duration,
     };
 
-    use proto::runner::v1::{FetchTaskResponse, Task};
     use tokio::{
         sync::{Semaphore, watch},
         time::Instant,
@@ -200,7 +198,7 @@ mod tests {
             health::Pulse,
         },
         metrics::Metrics,
-        server::{Backoff, ServerError},
+        server::{Backoff, FetchTaskResponse, ServerError, Task},
         settings::HealthCheck,
     };
 

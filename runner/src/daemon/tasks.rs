@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use proto::runner::v1::Task;
 use tokio::{process::Command, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +22,7 @@ use crate::{
         Conclusion, JobReport, Sink,
         gitea::{Ended, ReportLimits},
     },
-    server::Client,
+    server::{Client, Task},
     settings::Runner,
     source::gitea::{self, Opened},
 };

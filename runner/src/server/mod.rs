@@ -2,8 +2,11 @@
 
 mod client;
 mod error;
+pub mod registrar;
 mod retry;
 
 pub use client::{CAPABILITIES, Client, ConnectOptions, Credentials, Declared, TransportChoice};
 pub use error::{Method, ServerError};
+/// What a fetch brings; it goes on to `source::gitea` unopened.
+pub use proto::runner::v1::{FetchTaskResponse, Task};
 pub use retry::Backoff;

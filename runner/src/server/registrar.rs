@@ -5,12 +5,8 @@ use std::time::Duration;
 
 use proto::runner::v1::RegisterRequest;
 
-use crate::{
-    label::Label,
-    secret::Secret,
-    server::{Backoff, CAPABILITIES, Client, ServerError},
-    settings::Registration,
-};
+use super::{Backoff, CAPABILITIES, Client, ServerError};
+use crate::{label::Label, secret::Secret, settings::Registration};
 
 /// What somebody wants to register.
 #[derive(Debug, Clone)]
