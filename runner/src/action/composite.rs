@@ -51,7 +51,7 @@ impl<E: JobEnv> JobRun<'_, E> {
         inner.status = JobStatus::Success;
         let steps = match stage {
             Stage::Pre | Stage::Main => inner.planned.clone(),
-            Stage::Post => inner.posts.iter().rev().cloned().collect(),
+            Stage::Post => inner.posts_in_order(),
         };
         for step in &steps {
             if self.state.lost || (cancel.is_cancelled() && stage != Stage::Main) {

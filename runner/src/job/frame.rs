@@ -23,7 +23,7 @@ pub(crate) struct Frame {
     pub(crate) action: Option<Arc<LoadedAction>>,
     /// How the composite's own steps went.
     pub(crate) status: JobStatus,
-    /// Posts of this scope, in the order in which their actions began.
+    /// Steps of this scope whose action has begun and has a post stage.
     pub(crate) posts: Vec<Arc<Planned>>,
     /// The steps of this scope.
     pub(crate) planned: Vec<Arc<Planned>>,
@@ -61,6 +61,13 @@ impl Frame {
     /// Whether this is the job's own scope.
     pub(crate) const fn is_job(&self) -> bool {
         self.action.is_none()
+    }
+
+    /// The steps whose action has begun and has a post stage, last step first. GitHub counts from the begin of an
+    /// action's *pre* stage; Gitea's runner goes by the order of the steps, and so does this one.
+    pub(crate) fn posts_in_order(&self) -> Vec<Arc<Planned>> {
+        let registered = |planned: &&Arc<Planned>| self.posts.iter().any(|post| Arc::ptr_eq(post, planned));
+        self.planned.iter().rev().filter(registered).cloned().collect()
     }
 
     /// Lets the result of an inner step count in its composite.

@@ -77,7 +77,7 @@ impl<E: JobEnv> JobRun<'_, E> {
         if self.cancel.is_cancelled() {
             self.patience = Patience::begun();
         }
-        for planned in frame.posts.clone().iter().rev() {
+        for planned in &frame.posts_in_order() {
             if self.is_over() {
                 break;
             }
