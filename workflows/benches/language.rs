@@ -28,45 +28,47 @@ fn files() -> Vec<SourceFile> {
         .collect()
 }
 
-/// The best of several rounds, each long enough to be measured.
-fn best(mut work: impl FnMut()) -> Duration {
-    let mut rounds = 1_u32;
-    loop {
-        let start = Instant::now();
-        (0..rounds).for_each(|_| work());
-        if start.elapsed() > Duration::from_millis(40) {
-            break;
-        }
-        rounds *= 2;
-    }
-    (0..10)
-        .map(|_| {
-            let start = Instant::now();
-            (0..rounds).for_each(|_| work());
-            start.elapsed() / rounds
+/// The sum over all files of each one's best time: short measurements find a quiet moment on a busy machine.
+fn best_of_each(files: &[SourceFile], mut work: impl FnMut(&SourceFile)) -> Duration {
+    files
+        .iter()
+        .map(|file| {
+            let mut once = || {
+                let start = Instant::now();
+                work(file);
+                start.elapsed()
+            };
+            (0..25).map(|_| once()).min().unwrap_or_default()
         })
-        .min()
-        .unwrap_or_default()
+        .sum()
+}
+
+/// The best time of one evaluation among many short series.
+fn best(mut work: impl FnMut()) -> Duration {
+    let mut series = || {
+        let start = Instant::now();
+        (0..100).for_each(|_| work());
+        start.elapsed() / 100
+    };
+    (0..200).map(|_| series()).min().unwrap_or_default()
 }
 
 fn main() {
     let files = files();
     let bytes: usize = files.iter().map(|file| file.text().len()).sum();
-    let events = best(|| {
-        for file in &files {
-            let mut parser = Parser::new_from_str(file.text());
-            while let Some(Ok(event)) = parser.next_event() {
-                black_box(&event);
-            }
+    let events = best_of_each(&files, |file| {
+        let mut parser = Parser::new_from_str(file.text());
+        while let Some(Ok(event)) = parser.next_event() {
+            black_box(&event);
         }
     });
     let ratio = |time: Duration| time.as_secs_f64() / events.as_secs_f64();
     println!("{} files, {bytes} bytes", files.len());
     println!("parser events            {events:>12.1?}");
-    let payload = best(|| files.iter().for_each(|file| drop(black_box(parse_payload(file)))));
+    let payload = best_of_each(&files, |file| drop(black_box(parse_payload(file))));
     println!("tree and model           {payload:>12.1?}  {:.2} x events", ratio(payload));
     let options = LintOptions::default();
-    let linted = best(|| files.iter().for_each(|file| drop(black_box(lint(file, &options)))));
+    let linted = best_of_each(&files, |file| drop(black_box(lint(file, &options))));
     println!("tree, model and checks   {linted:>12.1?}  {:.2} x events (bar: 2)", ratio(linted));
 
     let contexts = Contexts::new()

@@ -336,10 +336,8 @@ pub(super) fn check_known(checker: &mut Checker<'_>, step: &Step, uses: &Templat
         return any_outputs();
     };
     for (old, new) in action.renamed {
-        for (key, _) in with
-            .iter()
-            .flat_map(super::super::expr::template::TemplateMap::entries)
-            .filter(|(key, _)| key.raw().eq_ignore_ascii_case(old))
+        for (key, _) in
+            with.iter().flat_map(TemplateMap::entries).filter(|(key, _)| key.raw().eq_ignore_ascii_case(old))
         {
             checker.push(
                 Diagnostic::warning(

@@ -252,7 +252,7 @@ impl<'a> Infer<'a> {
                 Type::String
             }
             Function::ToJson | Function::HashFiles => Type::String,
-            Function::FromJson => self.parsed_json(arguments),
+            Function::FromJson => self.check_json(arguments),
             Function::Case => {
                 let results = types.iter().enumerate().filter(|(at, _)| at % 2 == 1 || at + 1 == types.len());
                 Type::union(results.map(|(_, kind)| kind.clone()))
@@ -262,7 +262,7 @@ impl<'a> Infer<'a> {
     }
 
     /// A literal document is read; its type is known then.
-    fn parsed_json(&mut self, arguments: &[Expr]) -> Type {
+    fn check_json(&mut self, arguments: &[Expr]) -> Type {
         let Some(Value::String(document)) = arguments.first().and_then(literal) else { return Type::Any };
         match crate::expr::read_json(document) {
             Ok(value) => Type::of_value(&value),

@@ -51,6 +51,9 @@ fn visit<'e>(expr: &'e Expr, found: &mut Vec<Untrusted<'e>>) {
     match &expr.kind {
         ExprKind::Index { of, index } => {
             if let Some(path) = path_of(expr)
+                && path.first().is_some_and(|first| {
+                    first.eq_ignore_ascii_case("event") || first.eq_ignore_ascii_case("head_ref")
+                })
                 && let Some(known) = PATHS.iter().find(|known| same(known, &path))
             {
                 found.push(Untrusted { expr, path: format!("github.{}", known.join(".")) });

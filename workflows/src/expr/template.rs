@@ -67,7 +67,9 @@ impl Template {
     pub(crate) fn from_scalar(raw: Arc<str>, value: Option<Value>, style: ScalarStyle, span: Span) -> Self {
         let kind = match value {
             Some(value) => TemplateKind::Literal(value),
-            None if !raw.contains("${{") => TemplateKind::Literal(Value::String(raw.clone())),
+            None if !raw.as_bytes().contains(&b'$') || !raw.contains("${{") => {
+                TemplateKind::Literal(Value::String(raw.clone()))
+            }
             None => split(&raw).unwrap_or_else(TemplateKind::Wrong),
         };
         Self { span, style, raw, kind }

@@ -149,6 +149,14 @@ pub(crate) fn fold_cow(text: &str) -> Cow<'_, str> {
 
 /// Equality without case.
 pub(crate) fn equals_ignore_case(left: &str, right: &str) -> bool {
+    // A letter of ASCII is the same only as itself in the other case, so most words differ at once.
+    if let (Some(a), Some(b)) = (left.as_bytes().first(), right.as_bytes().first())
+        && a.is_ascii()
+        && b.is_ascii()
+        && !a.eq_ignore_ascii_case(b)
+    {
+        return false;
+    }
     if left.len() == right.len() && left.eq_ignore_ascii_case(right) {
         return true;
     }

@@ -4,6 +4,7 @@
 //! The readers beside the nouns turn YAML nodes into them and report what does not fit.
 
 mod action;
+mod container;
 pub(crate) mod events;
 mod job;
 mod reader;
@@ -12,9 +13,10 @@ mod trigger;
 mod workflow;
 
 pub use action::{Action, ActionInput, ActionOutput, Runs, parse_action, parse_action_with};
+pub use container::{Container, Credentials, Service};
 pub use job::{
-    Concurrency, Container, Credentials, Environment, Job, Permissions, RunDefaults, RunsOn, Service,
-    Snapshot, Strategy, WorkflowCall, WorkflowSecrets,
+    Concurrency, Environment, Job, Permissions, RunDefaults, RunsOn, Snapshot, Strategy, WorkflowCall,
+    WorkflowSecrets,
 };
 pub use reader::{Mode, Parsed};
 pub use step::{Step, StepKind};

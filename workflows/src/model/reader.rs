@@ -208,10 +208,16 @@ impl<'a> Reader<'a> {
 
     /// A scalar that may contain expressions; null counts as empty text.
     pub(crate) fn template(&mut self, node: &Node<'_>, what: &str) -> Option<Template> {
-        let NodeKind::Scalar(scalar) = &node.kind else {
+        let template = self.scalar_template(node);
+        if template.is_none() {
             self.unexpected(node, what, "a string");
-            return None;
-        };
+        }
+        template
+    }
+
+    /// The template of a scalar; `None` for other nodes, about which nothing is said.
+    fn scalar_template(&mut self, node: &Node<'_>) -> Option<Template> {
+        let scalar = node.as_scalar()?;
         let raw = scalar.text.as_ref().into();
         Some(self.checked(Template::from_scalar(raw, scalar.typed(), scalar.style, node.span)))
     }
@@ -274,11 +280,11 @@ impl<'a> Reader<'a> {
                     let Some(key) = self.template(&entry.key, "a key") else { continue };
                     let value = if is_insert(&key) {
                         self.template_node(&entry.value)
+                    } else if let Some(template) = self.scalar_template(&entry.value) {
+                        TemplateNode::Scalar(template)
                     } else {
-                        match self.template(&entry.value, &format!("'{}'", key.raw())) {
-                            Some(template) => TemplateNode::Scalar(template),
-                            None => continue,
-                        }
+                        self.unexpected(&entry.value, &format!("'{}'", key.raw()), "a string");
+                        continue;
                     };
                     read.push((key, value));
                 }

@@ -147,19 +147,6 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
     let has = |key: &str| entries.iter().any(|entry| entry.key.as_text() == Some(key));
     let (is_run, is_uses) = (has("run"), has("uses"));
     let is_waiting = WAITING.iter().any(|key| has(key));
-    let mut allowed: Vec<&str> = COMMON.to_vec();
-    if is_run || !is_uses {
-        allowed.extend(RUN_ONLY);
-    }
-    if !is_run {
-        allowed.extend(USES_ONLY);
-    }
-    if is_waiting || !is_run && !is_uses {
-        allowed.extend(WAITING);
-    }
-    if place == StepPlace::Composite {
-        allowed.retain(|key| *key != "timeout-minutes" && *key != "background" && !WAITING.contains(key));
-    }
     let what = match (is_run, is_uses) {
         (true, _) => "a step with 'run'",
         (false, true) => "a step with 'uses'",
@@ -197,22 +184,31 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
             }
             _ => {}
         }
-        if allowed.contains(&key) {
+        let allowed = COMMON.contains(&key)
+            || (is_run || !is_uses) && RUN_ONLY.contains(&key)
+            || !is_run && USES_ONLY.contains(&key)
+            || (is_waiting || !is_run && !is_uses) && WAITING.contains(&key);
+        let job_only = matches!(key, "timeout-minutes" | "background") || WAITING.contains(&key);
+        if allowed && !(place == StepPlace::Composite && job_only) {
             continue;
         }
-        if is_run && USES_ONLY.contains(&key) || is_uses && RUN_ONLY.contains(&key) {
+        if key == "uses" {
+            // Beside 'run': said below, once for both.
+        } else if is_run && USES_ONLY.contains(&key) || is_uses && RUN_ONLY.contains(&key) {
             let (other, own) = if USES_ONLY.contains(&key) { ("uses", "run") } else { ("run", "uses") };
-            let message = if key == other {
-                "a step cannot have both 'run' and 'uses'".to_owned()
-            } else {
-                format!("'{key}' belongs to a step with '{other}', this one has '{own}'")
-            };
+            let message = format!("'{key}' belongs to a step with '{other}', this one has '{own}'");
             reader.report(
                 Diagnostic::error(Code::ConflictingKeys, entry.key.span, message)
                     .with_help("a step has either 'run' or 'uses'"),
             );
         } else {
-            reader.unknown_key(&entry.key, what, &allowed);
+            let mut known: Vec<&str> = COMMON.to_vec();
+            known.extend(if is_run || !is_uses { &RUN_ONLY[..] } else { &[] });
+            known.extend(if is_run { &[] } else { &USES_ONLY[..] });
+            if place == StepPlace::Composite {
+                known.retain(|key| *key != "timeout-minutes" && *key != "background");
+            }
+            reader.unknown_key(&entry.key, what, &known);
         }
     }
     if is_run && is_uses {

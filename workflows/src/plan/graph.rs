@@ -185,6 +185,8 @@ fn find_circle(edges: &[Vec<usize>]) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::model::parse_payload;
     use crate::source::SourceFile;
@@ -192,7 +194,8 @@ mod tests {
     fn check(jobs: &[(&str, &str)]) -> Vec<String> {
         let mut text = "on: push\njobs:\n".to_owned();
         for (id, needs) in jobs {
-            text.push_str(&format!("  {id}: {{runs-on: x, needs: {needs}, steps: [run: x]}}\n"));
+            writeln!(text, "  {id}: {{runs-on: x, needs: {needs}, steps: [run: x]}}")
+                .expect("a string takes everything");
         }
         let workflow = parse_payload(&SourceFile::new("a.yml", &text)).value.expect("parsed");
         check_needs(&workflow).into_iter().map(|finding| finding.message).collect()

@@ -1,6 +1,6 @@
 //! From an event and a workflow to jobs that can be run: what a server does before a runner sees a job.
 //!
-//! [`matches`] says whether an event starts a workflow. A [`Run`] then walks the graph of jobs: it
+//! [`matches()`] says whether an event starts a workflow. A [`Run`] then walks the graph of jobs: it
 //! evaluates job-level `if`s, expands matrices, resolves reusable workflows and hands out
 //! [`PlannedJob`]s as their needs end. It does no I/O: files it wants come out as
 //! [`Step::Fetch`], results go in with [`Run::finish`]. The payload of a server, which holds one job, goes

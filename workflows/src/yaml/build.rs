@@ -323,7 +323,7 @@ impl<'s> Builder<'s> {
     /// Refuses keys that differ at most in case, then carries merge keys out.
     fn finish_mapping(&mut self, mut entries: Vec<Entry<'s>>) -> Vec<Entry<'s>> {
         let merges = entries.iter().any(|entry| is_merge(&entry.key));
-        let duplicate = if entries.len() <= 8 {
+        let duplicate = if entries.len() <= 32 {
             let same = |left: &Entry<'_>, right: &Entry<'_>| match (left.key.as_text(), right.key.as_text()) {
                 (Some(left), Some(right)) => text::equals_ignore_case(left, right),
                 _ => false,

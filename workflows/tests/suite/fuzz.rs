@@ -61,11 +61,8 @@ fn fuzz(name: &str, corpus: &[&str], words: &[&str], check: impl Fn(&[u8]) + std
     while done < rounds && (done % 64 != 0 || Instant::now() < until) {
         let chosen = dice.roll(pool.len());
         let input = mutate(&mut dice, &pool[chosen], words);
-        assert!(
-            std::panic::catch_unwind(|| check(&input)).is_ok(),
-            "{name}: round {done} fails on {:?}",
-            String::from_utf8_lossy(&input)
-        );
+        let survived = std::panic::catch_unwind(|| check(&input)).is_ok();
+        assert!(survived, "{name}: round {done} fails on {:?}", String::from_utf8_lossy(&input));
         // Some results are changed further.
         if dice.roll(8) == 0 {
             let slot = dice.roll(200);

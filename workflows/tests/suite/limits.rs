@@ -1,5 +1,7 @@
 //! Files made to hurt: they are refused quickly and in little memory.
 
+use std::fmt::Write as _;
+
 use workflows::{Code, Expression, LintOptions, SourceFile, Template, lint, yaml};
 
 fn refused(text: &str) -> (Code, String) {
@@ -15,7 +17,7 @@ fn a_billion_laughs_are_refused() {
     let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..30 {
         let items = vec![format!("*a{}", level - 1); 9].join(", ");
-        text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+        writeln!(text, "a{level}: &a{level} [{items}]").expect("a string takes everything");
     }
     let (code, message) = refused(&text);
     assert_eq!(code, Code::YamlLimit);
@@ -25,7 +27,7 @@ fn a_billion_laughs_are_refused() {
 #[test]
 fn depth_and_size_are_bounded() {
     assert_eq!(refused(&"[".repeat(60)).0, Code::YamlLimit);
-    let nested: String = (0..60).map(|depth| format!("{}k:\n", " ".repeat(depth))).collect();
+    let nested = (0..60).map(|depth| " ".repeat(depth)).collect::<Vec<_>>().join("k:\n") + "k:\n";
     assert_eq!(refused(&nested).0, Code::YamlLimit);
     let (code, message) = refused(&"#".repeat(5 * 1024 * 1024));
     assert_eq!(code, Code::YamlLimit);
