@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -75,6 +76,8 @@ def main():
     if unknown:
         parser.error(f"no story is called {unknown[0]}; there are {', '.join(stories.ALL)}")
 
+    # Told to end: as with Ctrl-C, nothing that was started may be left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = tempfile.mkdtemp(prefix="gitea-stories-")
     os.chmod(root, 0o755)
     os.mkdir(os.path.join(root, "gitea"))
