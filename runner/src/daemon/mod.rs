@@ -41,7 +41,7 @@ use crate::{
     cancel::{Cancel, CancelCause},
     job::Backends,
     report::{
-        self,
+        self, CopyOptions,
         gitea::{Ended, ReportLimits},
     },
     server::{Backoff, Client},
@@ -248,13 +248,19 @@ async fn sweep_when_idle<H: Send + Sync + 'static, D: Send + Sync + 'static>(
 
 /// The configuration's report keys.
 fn limits(settings: &Settings) -> ReportLimits {
-    let runner = &settings.runner;
+    let (runner, copy) = (&settings.runner, &settings.log.job);
     ReportLimits {
         log_interval: runner.log_report_interval,
         log_latency: runner.log_report_max_latency,
-        log_rows: u64::try_from(runner.log_report_batch_size).ok(),
+        // The official default is far below what comes at once; only an operator's own number is meant.
+        log_rows: u64::try_from(runner.log_report_batch_size).ok().filter(|rows| *rows != 100),
         state_interval: runner.state_report_interval,
         close_timeout: runner.report_close_timeout,
+        copy: (!copy.dir.as_os_str().is_empty()).then(|| CopyOptions {
+            folder: copy.dir.clone(),
+            retention: copy.retention,
+            limit: copy.max_size,
+        }),
         ..ReportLimits::default()
     }
 }

@@ -9,9 +9,11 @@ mod event;
 pub mod gitea;
 mod journal;
 mod journal_text;
+mod local_copy;
 mod progress;
 mod recover;
 
 pub use event::{Conclusion, JobEvent, JobReport, Row, SINK_DEPTH, Sink, SinkClosed};
 pub use journal::JOURNAL_LIMIT;
+pub use local_copy::CopyOptions;
 pub use recover::{Recovered, recover};

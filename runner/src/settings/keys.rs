@@ -95,15 +95,15 @@ pub const KEYS: &[Key] = &[
         "log.job.dir",
         Path,
         "\"\"",
-        NotYet,
+        Obeyed,
         "Folder for a local, masked copy of each job's log; empty means none.",
     ),
-    official("log.job.retention", Duration, "168h", NotYet, "How long local copies are kept; 0 keeps them."),
+    official("log.job.retention", Duration, "168h", Obeyed, "How long local copies are kept; 0 keeps them."),
     official(
         "log.job.max_size",
         Size,
         "1GB",
-        NotYet,
+        Obeyed,
         "The most that one local copy may take; 0 means no limit.",
     ),
     official(

@@ -13,6 +13,7 @@ use crate::{
     report::{
         Conclusion,
         journal::{Journal, Record},
+        local_copy::LocalCopy,
         progress::Progress,
     },
 };
@@ -53,12 +54,21 @@ pub(super) struct Core {
     broken: bool,
     /// Rows that came afterwards.
     pub(super) dropped: u64,
+    /// The operator's own.
+    copy: Option<LocalCopy>,
 }
 
 impl Desk {
-    pub(super) fn new(journal: Journal, progress: Progress, cancel: Cancel) -> Self {
-        let core =
-            Core { journal, progress, verdict: None, contact: Instant::now(), broken: false, dropped: 0 };
+    pub(super) fn new(journal: Journal, progress: Progress, cancel: Cancel, copy: Option<LocalCopy>) -> Self {
+        let core = Core {
+            journal,
+            progress,
+            verdict: None,
+            contact: Instant::now(),
+            broken: false,
+            dropped: 0,
+            copy,
+        };
         Self {
             core: Mutex::new(core),
             log_wake: Notify::new(),
@@ -140,6 +150,10 @@ impl Desk {
 impl Core {
     /// The error is answered once, when the journal breaks.
     fn record(&mut self, record: Record) -> io::Result<()> {
+        if let Some(Err(error)) = self.copy.as_mut().map(|copy| copy.take(&record)) {
+            tracing::warn!(task = self.journal.task(), %error, "the local copy of a job's log ends here");
+            self.copy = None;
+        }
         if self.broken {
             self.record_broken(record);
             return Ok(());

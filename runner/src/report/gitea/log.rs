@@ -121,15 +121,18 @@ impl<S: Server> Reporter<S> {
     /// Waits until the next call is due, at most until the job ends.
     async fn wait_until_due(&self, pace: &mut Pace) {
         let due = pace.due(Instant::now());
+        let soonest = pace.soonest(Instant::now());
         loop {
-            {
+            let due = {
                 let core = self.desk.core();
                 let waiting = core.progress.rows - core.progress.acked;
                 let many = self.limits.log_rows.is_some_and(|rows| waiting >= rows);
-                if core.progress.finished.is_some() || many || Instant::now() >= due {
+                let due = if many { due.min(soonest) } else { due };
+                if core.progress.finished.is_some() || Instant::now() >= due {
                     return;
                 }
-            }
+                due
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
                 () = self.desk.log_wake.notified() => {}

@@ -35,6 +35,7 @@ pub use self::server::{CallError, Server};
 use super::{
     JobEvent,
     journal::{JOURNAL_LIMIT, Journal, JournalError},
+    local_copy::LocalCopy,
     progress::Progress,
 };
 use crate::{cancel::Cancel, secret::Secret};
@@ -46,7 +47,8 @@ pub struct ReportLimits {
     pub log_interval: Duration,
     /// `runner.log_report_max_latency`.
     pub log_latency: Duration,
-    /// `runner.log_report_batch_size`, when it is set: so many waiting rows are sent at once.
+    /// `runner.log_report_batch_size`, when the operator has chosen it: so many waiting rows do not wait for a longer
+    /// interval, but there are never more than three calls a second.
     pub log_rows: Option<u64>,
     /// Between two heartbeats: `runner.state_report_interval`, 2 s when that is not set.
     pub state_interval: Duration,
@@ -56,6 +58,8 @@ pub struct ReportLimits {
     pub patience: Duration,
     /// How many bytes the journal may hold.
     pub journal_bytes: u64,
+    /// The operator's own copy of the log.
+    pub copy: Option<super::CopyOptions>,
     /// Where summaries go, when the server takes them.
     pub summaries: Option<SummaryTarget>,
 }
@@ -70,6 +74,7 @@ impl Default for ReportLimits {
             close_timeout: Duration::from_secs(10),
             patience: Duration::from_mins(10),
             journal_bytes: JOURNAL_LIMIT,
+            copy: None,
             summaries: None,
         }
     }
@@ -125,7 +130,12 @@ impl<S: Server> Reporter<S> {
         hurry: CancellationToken,
     ) -> Result<Self, StartError> {
         let journal = Journal::create(jobs, task)?;
-        let desk = Desk::new(journal, Progress::default(), cancel);
+        let copy = limits.copy.as_ref().and_then(|options| {
+            LocalCopy::begin(options, task)
+                .inspect_err(|error| tracing::warn!(task, %error, "no local copy of a job's log can be made"))
+                .ok()
+        });
+        let desk = Desk::new(journal, Progress::default(), cancel, copy);
         Ok(Self { desk, server, limits, events: Some(events), hurry })
     }
 
@@ -137,7 +147,7 @@ impl<S: Server> Reporter<S> {
         limits: ReportLimits,
         hurry: CancellationToken,
     ) -> Self {
-        Self { desk: Desk::new(journal, progress, Cancel::new()), server, limits, events: None, hurry }
+        Self { desk: Desk::new(journal, progress, Cancel::new(), None), server, limits, events: None, hurry }
     }
 
     /// Reports to the end: returns after the job's last event, when the server has everything or has to be given up.

@@ -47,6 +47,11 @@ impl Pace {
         next.max(now + GATHER.min(self.bound))
     }
 
+    /// The soonest that any number of rows may go out.
+    pub(super) fn soonest(&self, now: Instant) -> Instant {
+        self.last_call.map_or(now, |last| last + FLOWING.min(self.bound))
+    }
+
     /// A call has begun at `now`.
     pub(super) const fn called(&mut self, now: Instant) {
         self.last_call = Some(now);
