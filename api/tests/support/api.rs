@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -21,6 +22,10 @@ use super::{Postgres, until};
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_task-api"));
     command.env_clear();
+    // Where a build that counts covered lines writes its counters.
+    if let Some(file) = std::env::var_os("LLVM_PROFILE_FILE") {
+        command.env("LLVM_PROFILE_FILE", file);
+    }
     command
 }
 
@@ -101,7 +106,7 @@ impl ApiBuilder {
     }
 }
 
-/// A running service. Dropping it kills it.
+/// A running service. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Api {
     child: Child,
@@ -197,7 +202,15 @@ impl Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
-        // It may have ended long ago.
+        if !self.is_running() {
+            return;
+        }
+        // An orderly end writes what a build for coverage has counted; a test that hangs it up has its reasons.
+        self.signal(Signal::INT);
+        let asked = Instant::now();
+        while self.is_running() && asked.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }
