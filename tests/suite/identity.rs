@@ -71,7 +71,7 @@ fn the_daemon_registers_itself_from_its_environment() {
 #[test]
 fn the_daemon_declares_version_labels_and_that_it_can_cancel() {
     let (gitea, _home, _daemon) = host();
-    let row = gitea.until(30, "the runner declares itself", |state| {
+    let row = gitea.until(90, "the runner declares itself", |state| {
         state.runners.iter().find(|row| row.declared > 0).cloned()
     });
     assert_eq!(row.labels, ["lab"]);
@@ -84,11 +84,11 @@ fn a_removed_runner_says_so_and_ends_with_its_own_code() {
     for errors in [Errors::Gitea, Errors::Forgejo] {
         let gitea = FakeGitea::with(Dialect { errors, ..Dialect::default() }, "");
         let (gitea, _home, mut daemon) = host_with(gitea, Home::new(), "");
-        gitea.until(30, "the runner polls", |state| {
+        gitea.until(90, "the runner polls", |state| {
             state.records.iter().any(|r| r.method == "FetchTask").then_some(())
         });
         gitea.delete_runners();
-        let status = daemon.wait(30);
+        let status = daemon.wait(60);
         assert_eq!(status.code(), Some(3), "{errors:?}: {}", daemon.text());
         assert!(daemon.text().contains("register"), "it says what to do: {}", daemon.text());
     }
@@ -97,11 +97,11 @@ fn a_removed_runner_says_so_and_ends_with_its_own_code() {
 #[test]
 fn two_daemons_with_one_registration_do_not_run() {
     let (gitea, home, _daemon) = host();
-    gitea.until(30, "the runner polls", |state| {
+    gitea.until(90, "the runner polls", |state| {
         state.records.iter().any(|r| r.method == "FetchTask").then_some(())
     });
     let mut second = home.start("second", &["daemon"]);
-    assert!(!second.wait(30).success());
+    assert!(!second.wait(60).success());
     assert!(second.text().contains(".runner"), "it names the file: {}", second.text());
 }
 

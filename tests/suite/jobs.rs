@@ -5,7 +5,7 @@ use tests::{
     runner::{Home, processes_with, within},
 };
 
-use crate::{host, host_with, push_steps, workflow};
+use crate::{host, host_with, numbered, push_steps, workflow};
 
 #[test]
 fn a_job_that_succeeds_has_every_row_in_its_step() {
@@ -108,12 +108,7 @@ fn a_hundred_thousand_lines_arrive_complete_and_in_order() {
     let (gitea, _home, _daemon) = host();
     let run = push_steps(&gitea, "    - run: seq -f 'line %.0f of many' 1 100000\n");
     let task = gitea.finished(180, &run);
-    assert_eq!(task.status, Status::Success);
-    let lines = task.step_lines(0);
-    let numbers = lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("line ")?.strip_suffix(" of many")?.parse::<u32>().ok());
-    assert!(numbers.eq(1..=100_000), "a line is missing, doubled or out of order");
+    numbered(&task, 100_000);
 }
 
 #[test]

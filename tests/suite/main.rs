@@ -16,7 +16,7 @@ mod together;
 mod wire;
 
 use tests::{
-    gitea::{FakeGitea, Push, Run},
+    gitea::{FakeGitea, Push, Run, Status, TaskRow},
     runner::{Home, Process},
 };
 
@@ -43,4 +43,16 @@ fn push_steps(gitea: &FakeGitea, steps: &str) -> Run {
 /// One job on `lab`: more keys of the job, and its steps (a list indented by four).
 fn workflow(keys: &str, steps: &str) -> String {
     format!("name: story\non: push\njobs:\n  job:\n    runs-on: lab\n{keys}    steps:\n{steps}")
+}
+
+/// The first step has succeeded, and its rows `line N of many` are all there once, in order.
+fn numbered(task: &TaskRow, count: usize) {
+    assert_eq!(task.status, Status::Success);
+    let number = |line: &&str| line.strip_prefix("line ")?.strip_suffix(" of many")?.parse::<usize>().ok();
+    let all: Vec<usize> = task.lines().iter().filter_map(number).collect();
+    let wrong = (0..all.len().max(count)).find(|place| all.get(*place) != Some(&(place + 1)));
+    let around = wrong.map(|place| &all[place.saturating_sub(3)..all.len().min(place + 4)]);
+    assert_eq!(wrong, None, "{} lines; around the first wrong one: {around:?}", all.len());
+    let of_step = task.step_lines(0).iter().filter_map(number).count();
+    assert_eq!(of_step, count, "rows within the range of the step {:?}", task.steps[0]);
 }

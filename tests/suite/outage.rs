@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tests::gitea::{FakeGitea, Fault, Run, Status};
 
-use crate::{host, push_steps};
+use crate::{host, numbered, push_steps};
 
 /// A step that prints 200 numbered lines over about four seconds.
 const COUNTING: &str =
@@ -39,6 +39,15 @@ fn lost_answers_to_log_calls_double_no_row() {
 }
 
 #[test]
+fn a_log_call_that_is_done_and_never_answered_doubles_no_row_of_a_long_log() {
+    let (gitea, _home, _daemon) = host();
+    gitea.fault("UpdateLog", Fault::LostAnswer);
+    gitea.fault("UpdateLog", Fault::Silence);
+    let run = push_steps(&gitea, "    - run: seq -f 'line %.0f of many' 1 50000\n");
+    numbered(&gitea.finished(240, &run), 50_000);
+}
+
+#[test]
 fn lost_answers_to_state_calls_change_no_result() {
     with_faults(&[("UpdateTask", Fault::LostAnswer), ("UpdateTask", Fault::LostCall)]);
 }
@@ -70,7 +79,7 @@ fn a_fetch_that_never_answers_is_asked_again() {
 #[test]
 fn a_task_whose_assignment_was_lost_keeps_nobody_from_the_next() {
     let (gitea, _home, _daemon) = host();
-    gitea.until(30, "the runner polls", |state| {
+    gitea.until(90, "the runner polls", |state| {
         state.records.iter().any(|r| r.method == "FetchTask").then_some(())
     });
     gitea.fault("FetchTask", Fault::LostAnswer);

@@ -56,7 +56,7 @@ fn a_second_signal_ends_jobs_and_reports_them() {
     let run = gitea.push(&Push::new(&text));
     running(&gitea, "on");
     daemon.signal(Signal::TERM);
-    daemon.says(30, "told to stop");
+    daemon.says(60, "no more jobs are fetched");
     daemon.signal(Signal::TERM);
     daemon.wait(60);
     let task = gitea.finished(1, &run);
@@ -79,7 +79,7 @@ fn without_a_timeout_the_first_signal_cancels_as_the_official_runner_does() {
 #[test]
 fn an_idle_daemon_ends_at_once_and_well() {
     let (gitea, _home, mut daemon) = host_with(FakeGitea::start(), Home::new(), "");
-    gitea.until(30, "the runner polls", |state| {
+    gitea.until(90, "the runner polls", |state| {
         state.records.iter().any(|r| r.method == "FetchTask").then_some(())
     });
     assert!(daemon.stop().success(), "{}", daemon.text());

@@ -21,6 +21,8 @@ use super::{Shared, connect, service::Service};
 pub enum Fault {
     /// The call has its effect; the connection breaks before the answer.
     LostAnswer,
+    /// The call has its effect; an answer never comes.
+    Silence,
     /// The connection breaks before the call has any effect.
     LostCall,
     /// The call waits this long before it has its effect.
@@ -83,7 +85,7 @@ impl Front {
             Some(Fault::ProxyUnauthorized) => {
                 return Ok(page(StatusCode::UNAUTHORIZED, "401 Authorization Required"));
             }
-            Some(Fault::LostAnswer) | None => {}
+            Some(Fault::LostAnswer | Fault::Silence) | None => {}
         }
         let (mut parts, body) = request.into_parts();
         let target = format!("/{rest}");
@@ -108,6 +110,9 @@ impl Front {
         if fault == Some(Fault::LostAnswer) {
             // The answer is made, the effect is there; only the caller does not learn of it.
             return Err(Broken);
+        }
+        if fault == Some(Fault::Silence) {
+            std::future::pending::<()>().await;
         }
         Ok(answer)
     }
