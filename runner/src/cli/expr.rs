@@ -9,7 +9,9 @@ use std::{
 
 use super::Exit;
 use serde_json::{Map, Value as Json, json};
-use workflows::{Condition, Contexts, EvalError, Expression, JobStatus, Scope, Template, Value};
+use workflows::{
+    Answers, Condition, Contexts, EvalError, Expression, JobStatus, Scope, Template, Value, with_answers,
+};
 
 /// Answers each line of `input` on `output`.
 pub(super) fn run(input: impl BufRead, mut output: impl Write) -> ExitCode {
@@ -51,10 +53,24 @@ fn answer(question: &Json) -> Json {
 
 fn evaluate(mode: &str, text: &str, scope: &Scope<'_>) -> Result<Value, EvalError> {
     match mode {
-        "template" => Template::parse(text).eval_string(scope).map(Value::from),
-        "condition" => Condition::parse(text).eval(scope).map(Value::from),
-        _ => Expression::parse(text)?.eval(scope),
+        "template" => {
+            let template = Template::parse(text);
+            without_files(|answers| Ok(Value::from(template.eval(&scope.answers(answers))?.to_text())))
+        }
+        "condition" => {
+            let condition = Condition::parse(text);
+            without_files(|answers| condition.eval(&scope.answers(answers)).map(Value::from))
+        }
+        _ => {
+            let expression = Expression::parse(text)?;
+            without_files(|answers| expression.eval(&scope.answers(answers)))
+        }
     }
+}
+
+/// A question comes without a workspace, so `hashFiles` matches nothing, which is the empty text.
+fn without_files(evaluate: impl FnMut(&Answers) -> Result<Value, EvalError>) -> Result<Value, EvalError> {
+    with_answers(evaluate, |_| Ok(String::new()))
 }
 
 /// JSON has no NaN and no infinities: `{"$number": "NaN"}` stands for them.
@@ -102,11 +118,17 @@ mod tests {
             r#"{"id":3,"expr":"fromJSON('1') * 2"}"#,
             "\n",
             r#"{"id":4,"expr":"a","contexts":{"a":{"$number":"NaN"}}}"#,
+            "\n",
+            r#"{"id":5,"expr":"hashFiles('**/x')"}"#,
+            "\n",
+            r#"{"id":6,"mode":"template","expr":"${{ fromJSON('[1]') }}"}"#,
         ));
         let lines: Vec<&str> = out.lines().collect();
         assert_eq!(lines[0], r#"{"id":1,"value":true}"#);
         assert_eq!(lines[1], r#"{"id":2,"value":"xy"}"#);
         assert!(lines[2].contains("error"), "{out}");
         assert_eq!(lines[3], r#"{"id":4,"value":{"$number":"NaN"}}"#);
+        assert_eq!(lines[4], r#"{"id":5,"value":""}"#);
+        assert_eq!(lines[5], r#"{"id":6,"value":"Array"}"#);
     }
 }
