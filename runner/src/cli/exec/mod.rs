@@ -1,6 +1,7 @@
 //! `esteira exec`: the workflows of a folder, run here. Arguments and wiring; the work is in [`crate::source::local`].
 
 mod given;
+mod session;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,6 +14,7 @@ use std::{
 
 use clap::Args;
 use given::{env_file, pairs, placement, secrets};
+use session::Session;
 use workflows::{Code, LintOptions, Scope, SourceFile, Value, Workflow, lint, parse_payload, plan};
 
 use crate::{
@@ -204,11 +206,17 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
     }
     let scratch =
         tempfile::tempdir().map_err(|error| Refused(format!("cannot make a scratch folder: {error}")))?;
-    let session = uuid::Uuid::new_v4().to_string();
+    let session = Session::begin(&cache_folder(environ).join("sessions"))
+        .map_err(|error| Refused(format!("cannot make a session: {error}")))?;
     let backends = backends(args, scratch.path(), environ).await?;
+    if let Ok(docker) = &backends.docker {
+        for sentence in session.bury_the_dead(docker).await {
+            console.error(&sentence);
+        }
+    }
     let store = open_store(args, environ)?;
     let placement = default_placement(args, &backends, console).await;
-    let options = options(args, &root, &spec, github, session, placement, environ)?;
+    let options = options(args, &root, &spec, github, session.name.clone(), placement, environ)?;
     let cancel = Cancel::new();
     let run = LocalRun { options: &options, backends: &backends, store: &store, console, cancel: &cancel };
     let work = async {
@@ -436,12 +444,15 @@ impl Notes for Told<'_> {
     }
 }
 
-fn open_store(args: &ExecArgs, environ: &Environ) -> Result<ActionStore, Refused> {
+/// Where this program keeps what the next run can use.
+fn cache_folder(environ: &Environ) -> PathBuf {
     let path = |name: &str| environ.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = path("XDG_CACHE_HOME")
-        .or_else(|| path("HOME").map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir);
-    let folder = cache.join("esteira").join("actions");
+    let cache = path("XDG_CACHE_HOME").or_else(|| path("HOME").map(|home| home.join(".cache")));
+    cache.unwrap_or_else(std::env::temp_dir).join("esteira")
+}
+
+fn open_store(args: &ExecArgs, environ: &Environ) -> Result<ActionStore, Refused> {
+    let folder = cache_folder(environ).join("actions");
     let options = StoreOptions { offline: args.offline, ..StoreOptions::default() };
     ActionStore::open(folder.clone(), options, GitNetwork::default())
         .map_err(|error| Refused(format!("cannot use the action store {}: {error}", folder.display())))
