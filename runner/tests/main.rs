@@ -4,4 +4,5 @@
 
 mod actions;
 mod backend;
+mod deploy;
 mod tricky;

@@ -24,19 +24,24 @@ def socket_path():
     return host.removeprefix("unix://")
 
 
-def get(path, **filters):
-    """GET, parsed; `filters` become the API's filters parameter."""
-    query = "?" + urllib.parse.urlencode({"filters": json.dumps(filters)}) if filters else ""
+def raw(path):
+    """The bytes that GET answers with."""
     connection = UnixConnection(socket_path())
     try:
-        connection.request("GET", path + query)
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
         if answer.status >= 300:
             raise RuntimeError(f"GET {path}: {answer.status} {body[:200]!r}")
-        return json.loads(body)
+        return body
     finally:
         connection.close()
+
+
+def get(path, **filters):
+    """GET, parsed; `filters` become the API's filters parameter."""
+    query = "?" + urllib.parse.urlencode({"filters": json.dumps(filters)}) if filters else ""
+    return json.loads(raw(path + query))
 
 
 def healthy_ports(service, target):

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Users of the task API: a steady, bounded load on a loopback address, every answer looked at.
 
-    load.py URL_PORT HOST_HEADER SECONDS RATE [STOP_FILE]
+    load.py PORT HOST SECONDS RATE [STOP_FILE]        with E2E_TLS=1 over TLS
 
 Ends after SECONDS, or when STOP_FILE exists and at least 20,000 requests have been made. Prints one JSON object:
-requests, failed, the first failures, latencies in milliseconds, and when each version (from GET /health's header or
-body) first answered. A failed request is any that has no answer, or an answer of 500 and above; none is repeated.
+requests, failed, the first failures, latencies in milliseconds, and when each commit (as /metrics names it) first
+answered. A failed request is any that has no answer, or an answer of 500 and above; none is repeated.
 """
 import asyncio
 import json
 import os
+import re
+import ssl
 import sys
 import time
 
@@ -22,7 +24,12 @@ class Load:
     def __init__(self, port, host, rate):
         self.port, self.host, self.gap = port, host, USERS / rate
         self.requests, self.failures, self.times = 0, [], []
-        self.versions = {}
+        self.versions, self.tls = {}, {}
+        if os.environ.get("E2E_TLS"):
+            # The edge of a test has the certificate it made itself.
+            trust = ssl.create_default_context()
+            trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+            self.tls = {"ssl": trust, "server_hostname": host}
 
     async def user(self, number, until):
         connection, turn, own = None, 0, None
@@ -35,13 +42,15 @@ class Load:
                 method, path, body = "DELETE", f"/tasks/{own}", b""
             elif turn % 5 == 0:
                 method, path, body = "GET", "/health", b""
+            elif number == 0 and turn % 3 == 0:
+                method, path, body = "GET", "/metrics", b""
             else:
                 method, path, body = "GET", "/tasks?limit=10", b""
             self.requests += 1
             try:
                 async with asyncio.timeout(20):
                     if connection is None:
-                        connection = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
+                        connection = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20, **self.tls)
                     status, head, text = await self.ask(*connection, method, path, body)
                 if status >= 500 or status == 0:
                     self.fail(method, path, f"status {status}")
@@ -49,9 +58,9 @@ class Load:
                     own = json.loads(text)["id"]
                 if method == "DELETE":
                     own = None
-                version = head.get("x-version")
-                if version and version not in self.versions:
-                    self.versions[version] = time.time()
+                if path == "/metrics" and status == 200:
+                    for commit in re.findall(rb'task_api_build_info{[^}]*commit="([^"]*)"', text):
+                        self.versions.setdefault(commit.decode(), time.time())
                 if head.get("connection", "").lower() == "close":
                     connection[1].close()
                     connection = None

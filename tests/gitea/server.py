@@ -23,7 +23,7 @@ WORK_PATH = {folder}
 
 [server]
 PROTOCOL = http
-HTTP_ADDR = 127.0.0.1
+HTTP_ADDR = {address}
 HTTP_PORT = {port}
 ROOT_URL = {url}/
 STATIC_ROOT_PATH = {source}
@@ -77,20 +77,23 @@ def moment(text):
 
 
 class Server:
-    def __init__(self, binary, source, folder):
+    def __init__(self, binary, source, folder, address="127.0.0.1", settings="", environment=None):
+        """`settings` is more text of app.ini, `environment` more of it for the process."""
         self.binary, self.folder = os.path.abspath(binary), folder
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{address}:{self.port}"
         self.settings = os.path.join(folder, "app.ini")
         root = os.geteuid() == 0
         user = "nobody" if root else os.environ.get("USER", "")
         self.identity = {"user": "nobody", "group": 65534, "extra_groups": []} if root else {}
         with open(self.settings, "w") as file:
-            file.write(SETTINGS.format(user=user, folder=folder, port=self.port, url=self.url, source=os.path.abspath(source)))
+            file.write(SETTINGS.format(user=user, folder=folder, address=address, port=self.port, url=self.url,
+                                       source=os.path.abspath(source)) + settings)
         if root:
             for path in (folder, self.settings):
                 os.chown(path, 65534, 65534)
-        self.environment = {"PATH": os.environ["PATH"], "HOME": folder, "USER": user, "GITEA_WORK_DIR": folder}
+        self.environment = {"PATH": os.environ["PATH"], "HOME": folder, "USER": user, "GITEA_WORK_DIR": folder,
+                            **(environment or {})}
         self.process = None
         self.command("migrate")
         self.command("admin", "user", "create", "--admin", "--username", OWNER, "--password", PASSWORD,
