@@ -188,7 +188,11 @@ class Gitea(server.Server):
         return wait(60, "the dispatched run", lambda: next((run for run in self.runs(REPOSITORY) if run["id"] not in before), None))
 
     def run_of(self, sha):
-        return wait(60, f"a run for {sha[:7]}", lambda: next((run for run in self.runs(REPOSITORY) if run["head_sha"] == sha), None))
+        """The run of deploy.yml that this commit has started."""
+        def look():
+            ours = (found for found in self.runs(REPOSITORY) if found["head_sha"] == sha and found["path"].startswith("deploy.yml"))
+            return next(ours, None)
+        return wait(60, f"a run for {sha[:7]}", look)
 
     def jobs_of(self, run_id):
         return self.get(f"{self.place}/actions/runs/{run_id}/jobs?limit=50").get("jobs") or []
@@ -214,20 +218,13 @@ def commit(folder, message, new=False):
     return run("git", "-C", folder, "rev-parse", "HEAD").strip()
 
 
-def images(programs, binary):
+def images(folder, binary, with_coverage):
     """Local bases, then runner and job images around the program that is tested; the API's comes from the Dockerfile."""
     print("images: bases", flush=True)
     run(HERE / "images.sh")
-    with_tool = shutil.which("cargo-tarpaulin")
-    if not with_tool:
-        print("images: cargo-tarpaulin is compiled once for the job image", flush=True)
-        run("cargo", "install", "--locked", "--debug", "--quiet", "--root", programs, "cargo-tarpaulin")
-        with_tool = programs / "bin/cargo-tarpaulin"
-    context = programs / "image"
-    shutil.rmtree(context, ignore_errors=True)
+    context = folder / "image"
     (context / "etc/ssl/certs").mkdir(parents=True)
     shutil.copy(binary, context / "esteira")
-    shutil.copy(with_tool, context / "cargo-tarpaulin")
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", context / "etc/ssl/certs/")
     source = context / "source"
     tracked(source)
@@ -235,11 +232,24 @@ def images(programs, binary):
     # The same layout as the Dockerfile's target `runner`, around a program that is compiled already.
     build(context, "esteira-e2e/runner", "FROM scratch\nCOPY etc /etc\nCOPY --from=esteira-test/base /tmp /tmp\nCOPY esteira /esteira\n"
           "ENV HOME=/data\nWORKDIR /data\nENTRYPOINT [\"/esteira\"]\nCMD [\"daemon\"]\n")
-    # What the tests compile is compiled once here: a job of the pipeline compiles what its commit has changed.
-    build(context, "esteira-e2e/job", "FROM esteira-e2e/rust\nCOPY cargo-tarpaulin /usr/local/bin/\nENV CARGO_TARGET_DIR=/usr/local/target\n"
-          "COPY source /warm\nRUN cd /warm && tests/coverage 0 --no-run && rm -rf /warm\nCOPY esteira /usr/local/bin/\n")
+    job = "FROM esteira-e2e/rust\n"
+    if with_coverage:
+        # What the tests compile is compiled once here: a job of the pipeline compiles what its commit has changed.
+        shutil.copy(coverage_tool(folder), context / "cargo-tarpaulin")
+        job += ("COPY cargo-tarpaulin /usr/local/bin/\nENV CARGO_TARGET_DIR=/usr/local/target\nCOPY source /warm\n"
+                "RUN cd /warm && tests/coverage --compile && rm -rf /warm\n")
+    build(context, "esteira-e2e/job", job + "COPY esteira /usr/local/bin/\n")
     print("images: the task API, from the Dockerfile", flush=True)
     run("docker", "build", "--target", "api", *API_ARGUMENTS, "--build-arg", "COMMIT=first", "-t", "esteira-e2e/task-api:first", source)
+
+
+def coverage_tool(folder):
+    found = shutil.which("cargo-tarpaulin")
+    if found:
+        return found
+    print("images: cargo-tarpaulin is compiled", flush=True)
+    run("cargo", "install", "--locked", "--debug", "--quiet", "--root", folder / "tool", "cargo-tarpaulin")
+    return folder / "tool/bin/cargo-tarpaulin"
 
 
 API_ARGUMENTS = ["--build-arg", "RUST_IMAGE=esteira-e2e/rust", "--build-arg", "CARGO_PROFILE=dev"]

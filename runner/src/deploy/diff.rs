@@ -72,9 +72,10 @@ fn thousandths(nano_cpus: i64) -> String {
     format!("{}.{:03}", nano_cpus / 1_000_000_000, nano_cpus / 1_000_000 % 1000)
 }
 
-/// `image@sha256:…` and `image` are the same wish.
+/// `image@sha256:…`, `image:latest` and `image` are the same wish.
 fn without_digest(image: &str) -> &str {
-    image.split_once("@sha256:").map_or(image, |(name, _)| name)
+    let image = image.split_once("@sha256:").map_or(image, |(name, _)| name);
+    image.strip_suffix(":latest").unwrap_or(image)
 }
 
 fn of_spec(spec: &ServiceSpec) -> Properties {

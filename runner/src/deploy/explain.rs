@@ -57,8 +57,8 @@ pub(super) fn task(error: &str) -> String {
         "the node could not get the image: check that the tag was pushed, and log in before deploying with --with-registry-auth"
     } else if has("no suitable node") {
         "no node fits: compare the placement constraints, host ports and reservations with `docker node ls`"
-    } else if has("unhealthy container") {
-        "its health check failed: its last lines are above"
+    } else if has("unhealthy container") || has("(unhealthy)") {
+        "look at its last lines above, and at what the health check asks"
     } else if has("executable file not found") || has("no such file or directory") {
         "the image has no such program: compare command and entry point"
     } else if has("non-zero exit") {

@@ -44,7 +44,8 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// The first task that failed and why, with what to do about it; a task that found no place if none has failed.
+    /// The first task that failed and why, with what to do about it; else a task that found no place; else what the
+    /// service itself says.
     pub(super) fn cause(&self) -> Option<String> {
         let failed =
             self.unfinished.iter().flat_map(|service| service.failed.iter().map(move |task| (service, task)));
@@ -52,10 +53,15 @@ impl Ending {
             let tasks = service.facts.iter().flat_map(|facts| &facts.tasks);
             tasks.filter(|task| task.current && !task.error.is_empty()).map(move |task| (service, task))
         });
-        let (service, task) = failed
+        let first = failed
             .min_by(|(_, a), (_, b)| a.changed.cmp(&b.changed))
-            .or_else(|| stuck.min_by(|(_, a), (_, b)| a.changed.cmp(&b.changed)))?;
-        Some(format!("{}.{}: {}", service.service, task.slot, explain::task(&task.error)))
+            .or_else(|| stuck.min_by(|(_, a), (_, b)| a.changed.cmp(&b.changed)));
+        match first {
+            Some((service, task)) => {
+                Some(format!("{}.{}: {}", service.service, task.slot, explain::task(&task.error)))
+            }
+            None => self.unfinished.first().map(|service| format!("{}: {}", service.service, service.why)),
+        }
     }
 }
 
@@ -67,8 +73,8 @@ pub(super) struct Follower<'a> {
     /// The services of the file.
     pub(super) names: &'a [String],
     pub(super) mark: &'a Mark,
-    /// Tasks that had failed before.
-    pub(super) old_failures: HashSet<String>,
+    /// Tasks that were there before.
+    pub(super) old_tasks: HashSet<String>,
 }
 
 impl Follower<'_> {
@@ -130,14 +136,15 @@ impl Follower<'_> {
     /// Keeps what failed of our release: a rollback hides it from a last look.
     fn note_failures(&self, stack: &BTreeMap<String, ServiceFacts>, failed: &mut Failures) {
         for (name, facts) in stack {
-            let ours = |task: &&observe::TaskFacts| {
-                task.phase == observe::Phase::Failed
-                    && !task.error.is_empty()
-                    && !self.old_failures.contains(&task.id)
-                    && (task.current || facts.deployment.as_deref() != Some(&self.mark.deployment))
-            };
-            for task in facts.tasks.iter().filter(ours) {
-                failed.entry(name.clone()).or_default().insert(task.id.clone(), task.clone());
+            // After a rollback the specification is the former one, and our tasks are those that do not have it.
+            let released = facts.deployment.as_deref() == Some(&self.mark.deployment);
+            let ours = facts
+                .tasks
+                .iter()
+                .filter(|task| !self.old_tasks.contains(&task.id) && task.current == released)
+                .filter_map(|task| observe::failure(facts.mode, task));
+            for task in ours {
+                failed.entry(name.clone()).or_default().insert(task.id.clone(), task);
             }
         }
     }

@@ -150,11 +150,11 @@ async fn run(deployment: &Deployment, show: &mut Show) -> Result<(Outcome, Optio
         return Ok((Outcome::Converged, None));
     }
     let mark = stack::Mark::new(deployment.revision.clone());
-    // What failed before we came is not this release's fault.
-    let old_failures = observe::failed_tasks(&engine, &deployment.stack).await?;
+    // What was there before we came is not this release's fault.
+    let old_tasks = observe::task_ids(&engine, &deployment.stack).await?;
     let started = tokio::time::Instant::now();
     stack::hand_over(&cli, deployment, &stack.marked(&mark)?).await?;
-    let follower = follow::Follower { engine: &engine, deployment, names: &names, mark: &mark, old_failures };
+    let follower = follow::Follower { engine: &engine, deployment, names: &names, mark: &mark, old_tasks };
     let ending = follower.follow(started, show).await?;
     if ending.outcome != Outcome::Converged {
         explain_failure(&cli, &ending, show).await?;

@@ -118,20 +118,15 @@ pub(super) async fn specifications(
         .collect())
 }
 
-/// Ids of the tasks that have failed already.
-pub(super) async fn failed_tasks(
+/// Ids of the tasks that are there.
+pub(super) async fn task_ids(
     engine: &Docker,
     stack: &str,
 ) -> Result<HashSet<String>, crate::deploy::DeployError> {
     let stack = look(engine, stack).await.map_err(|error| {
         crate::deploy::DeployError::Unreachable(format!("listing the tasks of stack {stack}: {error}"))
     })?;
-    Ok(stack
-        .into_values()
-        .flat_map(|service| service.tasks)
-        .filter(|task| task.phase == Phase::Failed)
-        .map(|task| task.id)
-        .collect())
+    Ok(stack.into_values().flat_map(|service| service.tasks).map(|task| task.id).collect())
 }
 
 /// The services of a stack with their tasks, by the name that the file gives them: two requests.
@@ -234,5 +229,20 @@ fn task_facts(task: Task, current: bool) -> TaskFacts {
         error: status.err.unwrap_or_default(),
         exit_code: exit_code.filter(|_| matches!(phase, Phase::Failed | Phase::Complete)),
         changed: status.timestamp.unwrap_or_default(),
+    }
+}
+
+/// The task as a failure, if it is one. A service's task that ends with 0 has failed too: a program that ends so on SIGTERM
+/// leaves no other trace of a health check that has failed.
+pub(super) fn failure(mode: Mode, task: &TaskFacts) -> Option<TaskFacts> {
+    match task.phase {
+        Phase::Failed if !task.error.is_empty() => Some(task.clone()),
+        Phase::Complete if mode == Mode::Running && task.error.is_empty() => Some(TaskFacts {
+            error:
+                "the task ended with exit code 0: its health check failed (unhealthy), or it ended by itself"
+                    .to_owned(),
+            ..task.clone()
+        }),
+        _ => None,
     }
 }

@@ -75,6 +75,8 @@ async fn report(cli: &DockerCli, service: &str, task: &TaskFacts) -> TaskReport 
                 output.stdout.lines().chain(output.stderr.lines()).map(str::to_owned).collect();
             (lines, None)
         }
+        // It has never run anywhere: its error is all there is.
+        Ok(output) if output.stderr.contains("has not been scheduled") => (Vec::new(), None),
         Ok(output) => (Vec::new(), Some(output.stderr.trim().to_owned())),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };

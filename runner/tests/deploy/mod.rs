@@ -11,7 +11,7 @@ use swarm::{Ended, Stack, available};
 /// A service of the local test image: `script` is its program, `more` further keys.
 fn service(script: &str, more: &str) -> String {
     format!(
-        "services:\n  web:\n    image: esteira-test/busybox\n    stop_grace_period: 1s\n    command: [\"sh\", \"-c\", \"{script}\"]\n    networks: [none]\n{more}\nnetworks:\n  none: {{external: true}}\n"
+        "services:\n  web:\n    image: esteira-test/busybox\n    stop_grace_period: 1s\n    command: [\"sh\", \"-c\", \"{script}\"]\n{more}"
     )
 }
 

@@ -1,0 +1,198 @@
+"""The six stories of the pipeline, in the order in which they build on each other."""
+import json
+import os
+import re
+import time
+
+import engine
+from parts import ROOT, STACK, Wrong, run, server, wait
+
+# The whole pipeline on a busy machine; the deployment itself is bounded by DEPLOY_TIMEOUT.
+LONG = 2400
+DEPLOY_TIMEOUT = 420
+
+
+def expect(truth, what):
+    if not truth:
+        raise Wrong(what)
+
+
+def conclusion(jobs):
+    return {name: job["conclusion"] for name, job in jobs.items()}
+
+
+def no_secret(stage, text):
+    for secret in (stage.registry.password, stage.sshd.key.splitlines()[2]):
+        expect(secret not in text, "a secret stands in a job's log")
+
+
+def green(stage, run_id, names=("test", "build", "deploy")):
+    jobs = stage.gitea.finished(run_id, LONG)
+    for name in names:
+        if jobs[name]["conclusion"] != "success":
+            tail = "\n".join(stage.gitea.text(jobs[name]).splitlines()[-40:])
+            raise Wrong(f"{name} of run {run_id} is {jobs[name]['conclusion']}; its last rows:\n{tail}")
+    for job in jobs.values():
+        no_secret(stage, stage.gitea.text(job))
+    return jobs
+
+
+def seconds(job):
+    return server.moment(job["completed_at"]) - server.moment(job["started_at"])
+
+
+def parts_of(stage, jobs, pushed, answered):
+    """From the push to the first answer, in parts."""
+    found = {"wait for the runner": server.moment(jobs["test"]["started_at"]) - pushed}
+    for job in jobs.values():
+        found[f"{job['name']} (whole job)"] = seconds(job)
+        for step in job.get("steps") or []:
+            if step.get("started_at") and step.get("completed_at"):
+                took = server.moment(step["completed_at"]) - server.moment(step["started_at"])
+                if took >= 1:
+                    found[f"{job['name']}: {step['name'][:40]}"] = took
+    found["push to first answer of the new version"] = answered - pushed
+    return found
+
+
+def release(stage):
+    """1: push, green, new version answers, and the users have noticed nothing."""
+    load = stage.load("release")
+    pushed = time.time()
+    sha = stage.push("a release")
+    job_run = stage.gitea.run_of(sha)
+    jobs = green(stage, job_run["id"])
+    seen = load.end()
+    stage.first_run = (sha, job_run["id"])
+    expect(sha[:7] in seen["versions"], f"the new version has not answered: {seen['versions']}")
+    untouched(seen)
+    stage.figures["release"] = parts_of(stage, jobs, pushed, seen["versions"][sha[:7]])
+    stage.figures["release load"] = {key: seen[key] for key in ("requests", "failed", "seconds", "p50_ms", "p99_ms")}
+    return f"{seen['requests']} requests, {seen['failed']} failed; first answer {seen['versions'][sha[:7]] - pushed:.0f} s after the push"
+
+
+def untouched(seen):
+    expect(seen["failed"] == 0, f"{seen['failed']} of {seen['requests']} requests failed: {json.dumps(seen['failures'][:5])}")
+    expect(seen["requests"] >= 20_000, f"only {seen['requests']} requests were made")
+
+
+def rolled_back(stage):
+    """2: a release whose health check fails is rolled back, the job says why, the users have noticed nothing."""
+    load = stage.load("rolled-back")
+    file = stage.work / "docker-compose.yml"
+    good = file.read_text()
+    # The check asks a port where nobody listens: the program is well, and never becomes healthy.
+    bad = good.replace('["CMD", "/task-api", "--healthcheck"]', '["CMD", "/task-api", "--healthcheck", "--port", "5009"]')
+    expect(bad != good, "the health check of the API has another form than this test knows")
+    file.write_text(bad)
+    sha = stage.push("a release that never gets healthy")
+    file.write_text(good)
+    stage.push("the health check mended [skip ci]")
+    jobs = stage.gitea.finished(stage.gitea.run_of(sha)["id"], LONG)
+    seen = load.end()
+    text = stage.gitea.text(jobs["deploy"])
+    no_secret(stage, text)
+    expect(conclusion(jobs)["deploy"] == "failure", f"the job ended as {conclusion(jobs)}")
+    expect(re.search(r"Swarm rolled back api", text), f"the log does not say it:\n{text[-2000:]}")
+    expect("unhealthy" in text and re.search(r"^ *\| .*5009|^ *\| .*(listening|starting)", text, re.M), f"error and last lines are missing:\n{text[-3000:]}")
+    untouched(seen)
+    took = seconds(jobs["deploy"])
+    stage.figures["rollback"] = {"deploy job": took, "requests": seen["requests"], "failed": seen["failed"]}
+    return f"red after {took:.0f} s of deploying; {seen['requests']} requests, {seen['failed']} failed"
+
+
+def held_wrong(stage):
+    """3: what operators get wrong, one at a time: red, one sentence, no secret."""
+    gitea, good_tag = stage.gitea, stage.current
+    cases = {
+        "wrong registry password": (lambda: gitea.secret("REGISTRY_PASSWORD", "not-the-password"), lambda: gitea.secret("REGISTRY_PASSWORD", stage.registry.password),
+                                    good_tag, r"no login to the registry: check .*REGISTRY_PASSWORD"),
+        "unknown host key": (lambda: gitea.secret("SSH_KNOWN_HOSTS", "elsewhere.example ssh-ed25519 AAAA"), lambda: gitea.secret("SSH_KNOWN_HOSTS", stage.sshd.known),
+                             good_tag, r"host key is not known: .*SSH_KNOWN_HOSTS"),
+        "another host key": (lambda: gitea.secret("SSH_KNOWN_HOSTS", stage.sshd.stranger), lambda: gitea.secret("SSH_KNOWN_HOSTS", stage.sshd.known),
+                             good_tag, r"another ssh host key"),
+        "unreachable manager": (lambda: gitea.variable("SSH_PORT", "9"), lambda: gitea.variable("SSH_PORT", str(stage.sshd.port)),
+                                good_tag, r"the manager cannot be reached"),
+        "stack file with a mistake": (lambda: gitea.variable("COMPOSE_FILE", stage.compose_files + ":tests/e2e/mistake.yml"), lambda: gitea.variable("COMPOSE_FILE", stage.compose_files),
+                                      good_tag, r"replicas.*; correct it"),
+        "image that does not start": (lambda: stage.broken_image("broken"), lambda: None, "broken", r"Swarm rolled back api .*(no such file|executable file not found)"),
+        "image that is not there": (lambda: None, lambda: None, "absent", r"Swarm rolled back api .*No such image"),
+    }
+    for name, (spoil, mend, tag, sentence) in cases.items():
+        spoil()
+        try:
+            job_run = gitea.dispatch(tag)
+            jobs = gitea.finished(job_run["id"], LONG)
+        finally:
+            mend()
+        text = gitea.text(jobs["deploy"])
+        no_secret(stage, text)
+        expect("not-the-password" not in text, "the wrong password stands in the log")
+        expect(jobs["deploy"]["conclusion"] == "failure", f"{name}: the job ended as {jobs['deploy']['conclusion']}")
+        told = [row for row in text.splitlines() if re.search(sentence, row)]
+        expect(told, f"{name}: no row says {sentence!r}; last rows:\n" + "\n".join(text.splitlines()[-15:]))
+        print(f"    {name}: {told[-1].strip()[:230]}", flush=True)
+    return f"{len(cases)} mistakes, {len(cases)} sentences"
+
+
+def runner_replaced(stage):
+    """4: the deployment replaces the runner that runs it: the job ends green, the old runner then, a new one takes over."""
+    before = {task["ID"] for task in engine.get("/tasks", service=[f"{STACK}_runner"], **{"desired-state": ["running"]})}
+    run("docker", "tag", "esteira-e2e/runner:latest", "esteira-e2e/runner:second")
+    stage.set_environment(RUNNER_TAG="second")
+    jobs = green(stage, stage.gitea.dispatch(stage.current)["id"], ["deploy"])
+    text = stage.gitea.text(jobs["deploy"])
+    expect("still on the way: runner" in text or "runner" in text, "the log does not name the runner")
+
+    def replaced():
+        tasks = engine.get("/tasks", service=[f"{STACK}_runner"], **{"desired-state": ["running"]})
+        fresh = [task for task in tasks if task["ID"] not in before and task["Status"]["State"] == "running"]
+        return fresh and all("runner:second" in task["Spec"]["ContainerSpec"]["Image"] for task in fresh)
+    wait(180, "the new runner runs", replaced)
+    runners = [runner for runner in stage.gitea.get("/admin/actions/runners").get("runners", [])]
+    expect(len(runners) <= 1, f"the new runner has registered beside the old one: {[runner['name'] for runner in runners]}")
+    # The new one works.
+    green(stage, stage.gitea.dispatch(stage.current)["id"], ["deploy"])
+    return "green with the runner replaced underneath; same identity, next job green"
+
+
+def observed(stage):
+    """5: targets up, rules and panels with data, logs there, files clean."""
+    count = stage.observatory.prometheus(stage.edge_metrics())
+    up = stage.observatory.targets(count)
+    time.sleep(20)  # two samples for every rate
+    rules = stage.observatory.rules()
+    panels = stage.observatory.panels()
+    for service in ("api", "runner", "postgres"):
+        wait(30, f"rows of {service} in the log store", lambda service=service: stage.observatory.logged(service))
+    run("promtool", "test", "rules", ROOT / "tests/e2e/rules.test.yml")
+    environment = {**os.environ, **stage.environment}
+    run("docker", "stack", "config", "-c", ROOT / "docker-compose.yml", env=environment)
+    composed = "docker compose config: clean"
+    try:
+        run("docker", "compose", "-f", ROOT / "docker-compose.yml", "config", "--quiet", env={**environment, "ORCHESTRATOR": "docker", "NETWORK_DRIVER": "bridge"})
+    except Wrong as error:
+        if "is not a docker command" not in str(error) and "unknown shorthand" not in str(error):
+            raise
+        stage.stand_ins.append("docker compose: not installed, its check of the file did not run")
+        composed = "docker compose is not here"
+    return f"{count} targets up ({', '.join(up)}), {rules} rules, {panels} panels' queries with data, docker stack config clean, {composed}"
+
+
+def back_to_old(stage):
+    """6: running an old commit's pipeline again brings its version back."""
+    sha, run_id = stage.first_run
+    newer = stage.push("a newer release")
+    green(stage, stage.gitea.run_of(newer)["id"])
+    expect(stage.answers() == newer[:7], f"{stage.answers()} answers instead of {newer[:7]}")
+    began = time.time()
+    stage.gitea.call("POST", f"{stage.gitea.place}/actions/runs/{run_id}/rerun")
+    wait(60, "the old run starts again", lambda: any(job["status"] != "completed" for job in stage.gitea.jobs_of(run_id)))
+    green(stage, run_id)
+    wait(60, "the old version answers", lambda: stage.answers() == sha[:7])
+    stage.figures["rollback by re-run"] = {"seconds": time.time() - began}
+    return f"{sha[:7]} answers again, {time.time() - began:.0f} s after the click"
+
+
+ALL = {"release": release, "rolled-back": rolled_back, "held-wrong": held_wrong, "runner-replaced": runner_replaced,
+       "observed": observed, "back-to-old": back_to_old}
