@@ -112,8 +112,19 @@ impl Stack {
                 _ => return Err(unexpected()),
             }
         }
+        escape_dollars(&mut document);
         serde_yaml::to_string(&document)
             .map_err(|error| DeployError::Usage(format!("writing the stack file: {error}")))
+    }
+}
+
+/// Variables are filled in already, and `docker stack deploy` fills them in once more: a `$` that has stayed is meant.
+fn escape_dollars(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Sequence(list) => list.iter_mut().for_each(escape_dollars),
+        Value::Mapping(mapping) => mapping.values_mut().for_each(escape_dollars),
+        _ => {}
     }
 }
 
@@ -178,6 +189,12 @@ mod tests {
         assert_eq!(text.matches("esteira.deployment: d1").count(), 2, "{text}");
         assert_eq!(text.matches("esteira.revision: abc").count(), 2, "{text}");
         assert!(text.contains("k: v"), "{text}");
+    }
+
+    #[test]
+    fn a_dollar_that_has_stayed_survives_the_second_reading() {
+        let text = marked("services:\n  a:\n    image: x\n    command: ['^/(dev)($|/)', plain]\n");
+        assert!(text.contains("^/(dev)($$|/)") && text.contains("plain"), "{text}");
     }
 
     #[test]
