@@ -45,12 +45,17 @@ def get(path, **filters):
 
 
 def healthy_ports(service, target):
-    """Host ports of the tasks of `service` that run (and are healthy: Swarm calls no other task running)."""
-    ports = []
+    """Ports on 127.0.0.1 of the tasks of `service` that run (and are healthy: Swarm calls no other task running).
+
+    A task's own status names ports of both address families without saying which is which; its container does.
+    """
+    running = set()
     for task in get("/tasks", service=[service], **{"desired-state": ["running"]}):
-        if task.get("Status", {}).get("State") != "running":
-            continue
-        for port in task["Status"].get("PortStatus", {}).get("Ports", []):
-            if port.get("TargetPort") == target:
-                ports.append(port["PublishedPort"])
+        if task.get("Status", {}).get("State") == "running":
+            running.add(task["Status"].get("ContainerStatus", {}).get("ContainerID"))
+    ports = []
+    for container in get("/containers/json", label=[f"com.docker.swarm.service.name={service}"]):
+        if container["Id"] in running:
+            ports += [port["PublicPort"] for port in container["Ports"]
+                      if port["PrivatePort"] == target and port.get("PublicPort") and ":" not in port.get("IP", "")]
     return sorted(ports)

@@ -1,7 +1,6 @@
 """What the platform shows of itself: targets, rules and every panel's query, asked of the real Prometheus and Loki."""
 import json
 import os
-import pathlib
 import re
 import time
 import urllib.parse
@@ -64,8 +63,8 @@ class Observatory:
             found = ", ".join(f'"{target}"' for target in targets[match[1]])
             return f"  - job_name: {match[1]}\n    static_configs:\n      - targets: [{found}]\n"
         text = re.sub(r"  - job_name: (\w+)\n    (?:dns_sd|static)_configs:\n      - .*\n", static, text)
-        text = text.replace("/run/secrets/gitea_metrics_token", str(self.folder / "token")).replace("scrape_interval: 15s", "scrape_interval: 3s")
-        (self.folder / "prometheus.yml").write_text(text.replace("evaluation_interval: 15s", "evaluation_interval: 3s"))
+        text = text.replace("/run/secrets/gitea_metrics_token", str(self.folder / "token")).replace("scrape_interval: 15s", "scrape_interval: 10s")
+        (self.folder / "prometheus.yml").write_text(text.replace("evaluation_interval: 15s", "evaluation_interval: 5s"))
         (self.folder / "rules.yml").write_text((ROOT / "platform/prometheus/rules.yml").read_text())
         run("promtool", "check", "config", self.folder / "prometheus.yml")
         self.processes.start("prometheus", "prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
@@ -76,12 +75,14 @@ class Observatory:
 
     def targets(self, count):
         def look():
-            found = json.loads(get(f"{self.url}/api/v1/targets"))["data"]["activeTargets"]
-            return found if len(found) == count and all(target["health"] != "unknown" for target in found) else None
-        found = wait(60, "every target has been asked", look)
-        down = [f"{target['labels']['job']} {target['scrapeUrl']}: {target['lastError']}" for target in found if target["health"] != "up"]
-        if down:
-            raise Wrong("targets that are down: " + "; ".join(down))
+            targets = json.loads(get(f"{self.url}/api/v1/targets"))["data"]["activeTargets"]
+            seen[:] = [f"{target['labels']['job']} {target['scrapeUrl']}: {target['health']} {target['lastError']}" for target in targets if target["health"] != "up"]
+            return targets if len(targets) == count and not seen else None
+        seen = []
+        try:
+            found = wait(120, "every target is up", look)
+        except Wrong as error:
+            raise Wrong(f"{error}: {'; '.join(seen)}") from None
         return sorted({target["labels"]["job"] for target in found})
 
     def rules(self):

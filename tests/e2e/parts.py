@@ -88,7 +88,7 @@ class Registry:
     """Debian's docker-registry with a password, on loopback."""
 
     def __init__(self, processes, folder, password):
-        self.port, self.user, self.password = server.free_port(), "registry", password
+        self.port, self.user, self.password = server.free_port(), "pusher", password
         self.name = f"127.0.0.1:{self.port}"
         folder.mkdir()
         (folder / "htpasswd").write_text(run("htpasswd", "-niB", self.user, input=password))

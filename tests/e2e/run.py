@@ -48,6 +48,7 @@ class Stage:
 
     def __init__(self, folder, binary, with_coverage):
         self.folder, self.binary, self.stand_ins, self.figures, self.loads = folder, binary, [], {}, []
+        self.first_run = None
         self.processes = parts.Processes(folder)
         self.traefik = os.environ.get("TRAEFIK_BIN")
         self.work = folder / "work"
