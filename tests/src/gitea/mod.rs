@@ -1,5 +1,5 @@
 //! A Gitea made of Rust: the generated server behind tonic's gRPC-Web layer, on a real socket, with the rules of
-//! [`state`] and the faults of [`front`](Fault).
+//! `state` and the faults of [`front`](Fault).
 //!
 //! It has a thread of its own, so stories are plain functions: they change something, then wait with
 //! [`FakeGitea::until`] for what has to become true. It can go away ([`FakeGitea::down`]) and come back on its port.

@@ -1,9 +1,9 @@
 //! The road from a job's events to Gitea, by way of the journal.
 //!
-//! A [`Reporter`] is one task's actor. Three loops share its [`desk::Desk`] and nothing else:
+//! A [`Reporter`] is one task's actor. Three loops share its `desk::Desk` and nothing else:
 //!
 //! - `ingest` takes events, writes them down, and only then are they there for the others;
-//! - `log` sends rows from the journal, as often as [`pace`] says, until the last call has sealed the log;
+//! - `log` sends rows from the journal, as often as `pace` says, until the last call has sealed the log;
 //! - `state` tells steps and heartbeats, whatever the log does, and hears when the server has ended the job.
 //!
 //! When the log is sealed (or given up) `close` sends summaries and the one final state, until it and all outputs are
