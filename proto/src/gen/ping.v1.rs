@@ -9,7 +9,7 @@ pub struct PingRequest {
 /// Says that it is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PingResponse {
-    /// "Hello, <data>!"
+    /// `Hello, <data>!`
     #[prost(string, tag = "1")]
     pub data: ::prost::alloc::string::String,
 }
