@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use esteira::{
     backend::{
-        Backend, BackendError, ContainerSpec, ExecSpec, Exit, ImageRun, JobEnv, JobSpec, Ladder, ServiceSpec,
+        Backend, BackendError, ContainerSpec, ExecSpec, Exit, ImageRun, JobEnv, JobSpec, Ladder, Output,
+        ServiceSpec, Stream,
         host::{HostBackend, HostConfig, HostEnv},
     },
     cancel::{Cancel, CancelCause},
@@ -34,6 +35,28 @@ async fn keeps_the_contract() {
     let report = env.teardown(Duration::from_secs(30)).await;
     assert_eq!(report.left_over, Vec::<String>::new());
     assert_eq!(std::fs::read_dir(scratch.path()).expect("the folder").count(), 0);
+}
+
+/// Keeps what a process printed, and takes longer for a piece than a pipe may be held open.
+struct Slow(Kept);
+
+impl Output for Slow {
+    async fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        self.0.write(stream, bytes).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_far_side_loses_nothing_of_a_process_that_has_ended() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let env = place(scratch.path()).await;
+    let mut output = Slow(Kept::default());
+    let spec = script(&env, "echo out; echo err >&2");
+    let outcome = env.exec(spec, &mut output, &Cancel::new()).await.expect("an end");
+    assert_eq!((output.0.out(), output.0.err()), ("out\n", "err\n"));
+    assert!(!outcome.output_held);
+    env.teardown(Duration::from_secs(30)).await;
 }
 
 #[tokio::test]

@@ -51,6 +51,12 @@ const HELLO: Duration = Duration::from_secs(10);
 /// How long passed output may stay open after its process has ended.
 const HELD: Duration = Duration::from_secs(5);
 
+/// How long the end of a pipe that is empty may take to be seen.
+const CLOSING: Duration = Duration::from_millis(100);
+
+/// More than two pipes hold, in bytes: what comes later than [`HELD`] beyond it is a background process's own.
+const MOST_HELD: usize = 4 << 20;
+
 /// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
@@ -398,25 +404,10 @@ async fn follow<O: Output>(mut call: Call<'_>, output: &mut O) -> Result<ExecOut
             _ => return Err(unexpected()),
         }
     };
-    let mut output_held = exited.output_held;
-    if let Some(mut open) = pipes {
-        let deadline = Instant::now() + HELD;
-        loop {
-            match timeout_at(deadline, open.next()).await {
-                Ok(Some((stream, bytes))) => output.write(stream, &bytes).await,
-                Ok(None) => break,
-                Err(_) => {
-                    output_held = true;
-                    break;
-                }
-            }
-            // A background process that never pauses must not keep the step.
-            if Instant::now() >= deadline {
-                output_held = true;
-                break;
-            }
-        }
-    }
+    let output_held = match pipes {
+        Some(open) => exited.output_held | drain(open, output).await,
+        None => exited.output_held,
+    };
     let exit = match exited.end {
         Some(exited::End::Code(code)) => Exit::Code(code),
         Some(exited::End::Signal(signal)) => Exit::Signal(signal),
@@ -425,6 +416,38 @@ async fn follow<O: Output>(mut call: Call<'_>, output: &mut O) -> Result<ExecOut
     };
     let files = exited.files.into_iter().map(collected).collect();
     Ok(ExecOutcome { exit, files, output_held, lost: exited.lost })
+}
+
+/// Hands on what is left in the pipes of a process that has ended. Answers whether somebody else still holds them.
+///
+/// Only waiting counts against [`HELD`]: what stands in a pipe is taken however slow the far side is.
+async fn drain<O: Output>(mut open: Pipes, output: &mut O) -> bool {
+    let deadline = Instant::now() + HELD;
+    let mut taken = 0;
+    loop {
+        let late = Instant::now() >= deadline;
+        if late && taken >= MOST_HELD {
+            return true;
+        }
+        // What the process itself has written stands in the pipe; its end may still have to be seen.
+        let last = late && open.are_empty();
+        let next = if late && !last {
+            Ok(open.next().await)
+        } else {
+            timeout_at(if last { Instant::now() + CLOSING } else { deadline }, open.next()).await
+        };
+        match next {
+            Ok(None) => return false,
+            Ok(Some((stream, bytes))) => {
+                taken += bytes.len();
+                output.write(stream, &bytes).await;
+            }
+            Err(_) => {}
+        }
+        if last {
+            return true;
+        }
+    }
 }
 
 /// A frame over the limit would cost the connection: it is refused before.

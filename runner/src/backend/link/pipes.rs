@@ -34,6 +34,12 @@ impl Pipes {
         }))
     }
 
+    /// Whether nothing is waiting to be read.
+    pub(super) fn are_empty(&self) -> bool {
+        let waiting = |pipe: &pipe::Receiver| rustix::io::ioctl_fionread(pipe).unwrap_or(0) > 0;
+        ![&self.stdout, &self.stderr].into_iter().flatten().any(waiting)
+    }
+
     /// The next piece of either; `None` when both are closed.
     pub(super) async fn next(&mut self) -> Option<(Stream, Bytes)> {
         loop {
