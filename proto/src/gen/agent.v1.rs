@@ -10,7 +10,7 @@ pub struct Request {
     pub acknowledged: u64,
     #[prost(
         oneof = "request::Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22"
     )]
     pub body: ::core::option::Option<request::Body>,
 }
@@ -42,6 +42,8 @@ pub mod request {
         Shutdown(super::Shutdown),
         #[prost(message, tag = "21")]
         Write(super::Write),
+        #[prost(message, tag = "22")]
+        Reach(super::Reach),
     }
 }
 /// A frame from the agent.
@@ -53,7 +55,10 @@ pub struct Event {
     /// The request that it answers.
     #[prost(uint64, tag = "2")]
     pub id: u64,
-    #[prost(oneof = "event::Body", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
+    #[prost(
+        oneof = "event::Body",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+    )]
     pub body: ::core::option::Option<event::Body>,
 }
 /// Nested message and enum types in `Event`.
@@ -82,6 +87,8 @@ pub mod event {
         Digest(super::Digest),
         #[prost(message, tag = "20")]
         Swept(super::Swept),
+        #[prost(message, tag = "21")]
+        Reached(super::Reached),
     }
 }
 /// First frame of every connection. Answered by Hello and by every event that has not been acknowledged.
@@ -294,6 +301,29 @@ pub struct Swept {
     pub ended: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "2")]
     pub lost: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Waits until something listens on TCP ports of an address that the job can reach. Answered by Reached.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reach {
+    /// An IP address.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, repeated, tag = "2")]
+    pub ports: ::prost::alloc::vec::Vec<u32>,
+    /// Whether one of them is enough.
+    #[prost(bool, tag = "3")]
+    pub any: bool,
+    #[prost(uint64, tag = "4")]
+    pub limit_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reached {
+    /// Ports that nobody listens on; empty when the wait is over as wished.
+    #[prost(uint32, repeated, tag = "1")]
+    pub closed: ::prost::alloc::vec::Vec<u32>,
+    /// No packet comes back from the address: nothing is known.
+    #[prost(bool, tag = "2")]
+    pub unreachable: bool,
 }
 /// The job is over: the agent exits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

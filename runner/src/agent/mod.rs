@@ -19,6 +19,7 @@ mod glob;
 pub(crate) mod hash;
 mod ladder;
 mod outbox;
+mod reach;
 mod serve;
 mod spawn;
 mod step;

@@ -27,7 +27,7 @@ use super::{
     files, hash,
     ladder::{LOOK, Ladder, Progress},
     outbox::Outbox,
-    own_stream,
+    own_stream, reach,
     step::{self, Step},
     tree,
 };
@@ -369,6 +369,15 @@ impl Agent {
                 self.help(id, move || {
                     hash::hash(&ask.workspace, &ask.patterns, ask.follow_links)
                         .map(|hex| Body::Digest(Digest { hex }))
+                });
+                Ok(())
+            }
+            Asked::Reach(ask) => {
+                let queue = self.queue.clone();
+                self.helpers.spawn(async move {
+                    let inner = Inner::Finished { id, result: reach::reach(ask).await };
+                    // Nobody to tell: the agent is leaving.
+                    let _ = queue.send(inner).await;
                 });
                 Ok(())
             }

@@ -382,7 +382,7 @@ pub const KEYS: &[Key] = &[
         DurationOrOff,
         "5m",
         Obeyed,
-        "How long services may take to get healthy; negative: do not wait.",
+        "How long services may take to get healthy; negative: do not wait. Those without a health check are waited for until their TCP port opens, 10s at most.",
     ),
     official(
         "host.workdir_parent",

@@ -293,7 +293,8 @@ fn service(id: &str, options: &str, command: &str) -> ServiceSpec {
     let container = ContainerSpec {
         image: image(),
         options: options.to_owned(),
-        ports: vec!["80".into()],
+        // Without a health check a port would be waited for.
+        ports: if options.is_empty() { Vec::new() } else { vec!["80".into()] },
         ..ContainerSpec::default()
     };
     let command = ["sh", "-c", command].map(str::to_owned).to_vec();
@@ -320,6 +321,20 @@ async fn services_are_waited_for_and_reached_by_name() {
     print(&env, "getent hosts slow && getent hosts plain").await;
     finish(&backend, env).await;
     nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn a_service_without_a_health_check_is_waited_for_at_its_port() {
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let late = "sleep 1; exec python3 -m http.server 8000";
+    let mut web = service("web", "", late);
+    web.container.ports = vec!["8000".into()];
+    let spec = JobSpec { services: vec![web], ..spec(ContainerSpec::default()) };
+    let rows = Rows::default();
+    let env = backend.prepare(spec, &rows, &Cancel::new()).await.expect("a place");
+    let ask = "exec 3<>/dev/tcp/web/8000 && echo there";
+    assert_eq!(print(&env, &format!("bash -c '{ask}'")).await, "there\n", "{}", rows.text());
+    finish(&backend, env).await;
 }
 
 #[tokio::test]

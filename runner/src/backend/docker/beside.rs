@@ -20,7 +20,9 @@ use super::{
     create::{Plan, refused},
     engine,
     env::Files,
-    labels, name,
+    labels,
+    listening::Listener,
+    name,
     options::Role,
     services::{self, JobOwner, Service},
     setup::bind,
@@ -28,7 +30,7 @@ use super::{
 use crate::{
     backend::{
         BackendError, ExecOutcome, Exit, ImageBuild, ImageRun, JobSpec, Ladder, Notes, Output, ServiceFacts,
-        ServiceSpec, Stream, TeardownReport,
+        ServiceSpec, Stream, TeardownReport, link::Link,
     },
     cancel::Cancel,
 };
@@ -68,6 +70,8 @@ pub(in crate::backend) struct Beside {
     network: String,
     owns_network: bool,
     services: Vec<Service>,
+    /// Where services without a health check should listen.
+    listeners: Vec<Listener>,
     /// The mounts of the job's container, asked for once.
     mounts: OnceCell<Vec<Mount>>,
     /// Proxies of the job, for builds.
@@ -94,6 +98,7 @@ impl Beside {
             network,
             owns_network: false,
             services: Vec::new(),
+            listeners: Vec::new(),
             mounts: OnceCell::new(),
             proxies,
         }
@@ -125,13 +130,22 @@ impl Beside {
         }
         let started = async {
             self.services = services::start(shared, plans, notes).await?;
-            services::ready(shared, &self.services, &self.network, notes).await
+            let ready = services::ready(shared, &self.services, &self.network, notes).await?;
+            self.listeners = ready.1;
+            Ok(ready.0)
         };
         tokio::select! {
             biased;
             _ = cancel.cancelled() => Err(BackendError::Cancelled),
             facts = started => facts,
         }
+    }
+
+    /// Waits a while for services without a health check, as the job sees them.
+    pub(in crate::backend) async fn await_listeners<N: Notes>(&mut self, link: &Link, notes: &N) {
+        let Some(limit) = self.backend.shared.config.service_ready_timeout else { return };
+        let waits = self.listeners.drain(..).map(async |listener| listener.wait(link, limit, notes).await);
+        futures_util::future::join_all(waits).await;
     }
 
     /// What an action's container gets of the job: the same places, and GitHub's names for them.

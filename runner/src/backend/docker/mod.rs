@@ -16,6 +16,7 @@ mod create;
 mod engine;
 mod env;
 mod image;
+mod listening;
 mod options;
 mod ports;
 mod reap;

@@ -12,7 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Shared,
     create::{Plan, refused},
-    engine, labels, name,
+    engine, labels,
+    listening::Listener,
+    name,
     options::Role,
 };
 use crate::backend::{BackendError, JobSpec, Notes, ServiceFacts, ServiceSpec};
@@ -92,18 +94,21 @@ pub(super) async fn start<N: Notes>(
     .await
 }
 
-/// Waits until those with a health check are healthy; answers with what the job may know about each.
+/// Waits until those with a health check are healthy; answers with what the job may know about each, and where those
+/// without one should listen.
 pub(super) async fn ready<N: Notes>(
     shared: &Shared,
     services: &[Service],
     network: &str,
     notes: &N,
-) -> Result<BTreeMap<String, ServiceFacts>, BackendError> {
-    let facts = try_join_all(services.iter().map(async |service| {
+) -> Result<(BTreeMap<String, ServiceFacts>, Vec<Listener>), BackendError> {
+    let ready = try_join_all(services.iter().map(async |service| {
         let inspected = look(shared, service).await?;
         let facts = facts(&inspected, service, network);
+        let mut listener = None;
         match standing(&inspected) {
-            Standing::Ready => {}
+            Standing::Ready if has_health_check(&inspected) => {}
+            Standing::Ready => listener = Listener::of(&service.id, &inspected),
             Standing::Ended(code) => {
                 notes
                     .note(&format!(
@@ -116,10 +121,11 @@ pub(super) async fn ready<N: Notes>(
             Standing::Unhealthy(probe) => return Err(failed(shared, service, &probe, notes).await),
             Standing::Starting => wait(shared, service, notes).await?,
         }
-        Ok((service.id.clone(), facts))
+        Ok(((service.id.clone(), facts), listener))
     }))
     .await?;
-    Ok(facts.into_iter().collect())
+    let (facts, listeners): (BTreeMap<_, _>, Vec<_>) = ready.into_iter().unzip();
+    Ok((facts, listeners.into_iter().flatten().collect()))
 }
 
 enum Standing {
@@ -149,6 +155,10 @@ fn standing(inspected: &ContainerInspectResponse) -> Standing {
         Some(HealthStatusEnum::UNHEALTHY) => Standing::Unhealthy(probe()),
         _ => Standing::Ready,
     }
+}
+
+fn has_health_check(inspected: &ContainerInspectResponse) -> bool {
+    inspected.state.as_ref().is_some_and(|state| state.health.is_some())
 }
 
 async fn look(shared: &Shared, service: &Service) -> Result<ContainerInspectResponse, BackendError> {

@@ -13,7 +13,7 @@ use super::{
     Beside, Share, Shared,
     create::{Plan, refused},
     engine,
-    env::DockerEnv,
+    env::{DockerEnv, Way},
     labels, name,
     options::Role,
     transport::start_job,
@@ -100,6 +100,9 @@ pub(super) async fn prepare<N: Notes>(
         beside.start_services(&spec.services, notes, cancel),
     )?;
     beside.joins(&place.id);
+    if let Way::Agent(link) = &place.way {
+        beside.await_listeners(link, notes).await;
+    }
     if !spec.files.is_empty() {
         place.way.files().write(spec.files.clone()).await?;
     }

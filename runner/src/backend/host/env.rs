@@ -98,6 +98,7 @@ impl HostEnv {
                 )));
             };
             layout.services = beside.start_services(&spec.services, notes, cancel).await?;
+            beside.await_listeners(&link, notes).await;
         }
         Ok(Self { layout, link, agent, beside, no_engine: NO_ENGINE, scratch })
     }

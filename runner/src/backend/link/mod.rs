@@ -313,6 +313,15 @@ impl Link {
         }
     }
 
+    /// Waits until something listens on an address; answers with the ports that stay closed.
+    pub(super) async fn reach(&self, ask: wire::Reach) -> Result<wire::Reached, LinkError> {
+        match self.call(Asked::Reach(ask)).await?.next().await?.body {
+            Told::Reached(reached) => Ok(reached),
+            Told::Failed(failed) => Err(LinkError::Failed(failed.reason)),
+            _ => Err(unexpected()),
+        }
+    }
+
     /// Ends what the job still runs: names of what was ended, and of what could not be.
     pub(super) async fn sweep(&self, ladder: Ladder) -> Result<(Vec<String>, Vec<String>), LinkError> {
         let cancel = cancel_of(0, ladder);
