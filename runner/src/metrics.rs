@@ -22,6 +22,9 @@ use crate::{report::Conclusion, server::Method};
 /// Upper bounds of call durations in seconds.
 const CALL_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
 
+/// Upper bounds in seconds of what a job waits for before its first step: from a warm image to a slow pull.
+const QUEUE_BUCKETS: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 900.0];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
     result: &'static str,
@@ -43,12 +46,18 @@ struct ByMethod {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOperation {
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Who {
     version: String,
     name: String,
 }
 
 type Float = Gauge<f64, AtomicU64>;
+type ByOperationSeconds = Family<ByOperation, Histogram, fn() -> Histogram>;
 
 /// All counters of one process. Clones count into the same ones.
 #[derive(Clone)]
@@ -64,6 +73,7 @@ struct All {
     fetch_seconds: Histogram,
     backoff: Float,
     jobs: Family<ByStatus, Counter>,
+    queue_seconds: Histogram,
     job_seconds: Histogram,
     running: Gauge,
     utilization: Float,
@@ -78,11 +88,16 @@ struct All {
     healthy: Gauge,
     stores: Family<ByStore, Gauge>,
     client_errors: Family<ByMethod, Counter>,
+    engine_seconds: ByOperationSeconds,
+    engine_errors: Family<ByOperation, Counter>,
+}
+
+fn calls() -> Histogram {
+    Histogram::new(CALL_BUCKETS)
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let calls = || Histogram::new(CALL_BUCKETS);
         Self {
             all: Arc::new(All {
                 start: Instant::now(),
@@ -92,6 +107,7 @@ impl Default for Metrics {
                 fetch_seconds: calls(),
                 backoff: Float::default(),
                 jobs: Family::default(),
+                queue_seconds: Histogram::new(QUEUE_BUCKETS),
                 job_seconds: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
                 running: Gauge::default(),
                 utilization: Float::default(),
@@ -106,6 +122,8 @@ impl Default for Metrics {
                 healthy: Gauge::default(),
                 stores: Family::default(),
                 client_errors: Family::default(),
+                engine_seconds: ByOperationSeconds::new_with_constructor(calls),
+                engine_errors: Family::default(),
             }),
         }
     }
@@ -172,6 +190,21 @@ impl Metrics {
         self.all.job_seconds.observe(took.as_secs_f64());
     }
 
+    /// A job whose first step began `waited` after its assignment is over. What it waited for at the server before that
+    /// is not in what the server sends.
+    pub fn job_queued(&self, waited: Duration) {
+        self.all.queue_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// The engine has answered a request, or could not.
+    pub fn engine_asked(&self, operation: &'static str, took: Duration, well: bool) {
+        let operation = ByOperation { operation };
+        self.all.engine_seconds.get_or_create(&operation).observe(took.as_secs_f64());
+        if !well {
+            self.all.engine_errors.get_or_create(&operation).inc();
+        }
+    }
+
     /// The server has taken rows, `bytes` of text in all.
     pub fn rows_taken(&self, rows: u64, bytes: u64) {
         self.all.rows.inc_by(rows);
@@ -216,6 +249,8 @@ impl Metrics {
             all.backoff.clone(),
         );
         registry.register("job", "Jobs by result", all.jobs.clone());
+        let help = "From a job's assignment to its first step";
+        seconds(&mut registry, "job_queue_duration", help, &all.queue_seconds);
         seconds(&mut registry, "job_duration", "Duration of jobs", &all.job_seconds);
         registry.register("job_running", "Jobs that run now", all.running.clone());
         let help = "Running jobs divided by the capacity";
@@ -233,6 +268,11 @@ impl Metrics {
         let help = "What the stores in the state folder take";
         registry.register_with_unit("store", help, Unit::Bytes, all.stores.clone());
         registry.register("client_errors", "Failed calls by method", all.client_errors.clone());
+        let help = "Time until the engine's answer begins, by operation";
+        let name = "engine_request_duration";
+        registry.register_with_unit(name, help, Unit::Seconds, all.engine_seconds.clone());
+        let help = "Requests that the engine did not or could not answer, by operation";
+        registry.register("engine_request_errors", help, all.engine_errors.clone());
         registry.register_collector(Box::new(Uptime(all.start)));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
@@ -271,6 +311,9 @@ mod tests {
         metrics.waits(Duration::from_secs(2));
         metrics.running(1, 2);
         metrics.job_ended(Conclusion::Success, Duration::from_secs(3));
+        metrics.job_queued(Duration::from_millis(400));
+        metrics.engine_asked("container_create", Duration::from_millis(30), true);
+        metrics.engine_asked("image_pull", Duration::from_millis(30), false);
         metrics.rows_taken(3, 40);
         metrics.step_ended(Conclusion::Failure);
         metrics.healthy(true);
@@ -284,6 +327,7 @@ mod tests {
             "gitea_runner_poll_fetch_duration_seconds_bucket",
             "gitea_runner_poll_backoff_seconds 2",
             "gitea_runner_job_total{status=\"success\"} 1",
+            "gitea_runner_job_queue_duration_seconds_bucket{le=\"0.5\"} 1",
             "gitea_runner_job_duration_seconds_sum",
             "gitea_runner_job_running 1",
             "gitea_runner_job_capacity_utilization_ratio 0.5",
@@ -297,9 +341,22 @@ mod tests {
             "gitea_runner_step_total{result=\"failure\"} 1",
             "gitea_runner_healthy 1",
             "gitea_runner_store_bytes{store=\"journal\"} 12",
+            "gitea_runner_engine_request_duration_seconds_bucket{le=\"0.05\",operation=\"container_create\"} 1",
+            "gitea_runner_engine_request_errors_total{operation=\"image_pull\"} 1",
             "gitea_runner_client_errors_total{method=\"UpdateTask\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_in_the_documentation() {
+        let text = Metrics::default().encode().expect("text");
+        let documentation = include_str!("../docs/metrics.md");
+        let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        for (name, kind) in names {
+            let shown = if kind == "counter" { format!("`{name}_total`") } else { format!("`{name}`") };
+            assert!(documentation.contains(&shown), "docs/metrics.md does not have {shown}");
         }
     }
 }

@@ -11,7 +11,7 @@ from parts import ROOT, STACK, Wrong, get, run, server, wait
 
 DASHBOARDS = sorted((ROOT / "platform/grafana/dashboards").glob("*.json"))
 # Nothing to show while nothing goes wrong.
-QUIET = {"Client errors", "Rows that speak of errors"}
+QUIET = {"Client errors", "Engine requests that failed", "Rows that speak of errors"}
 
 
 class Observatory:

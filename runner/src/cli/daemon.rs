@@ -266,7 +266,8 @@ async fn build(
     } else {
         settings.host.workdir_parent.clone()
     };
-    let engine = Engine::new(&settings, environment, state.path(), &agent.path);
+    let engine =
+        Engine::new(&settings, environment, state.path(), &agent.path).counted(client.metrics().clone());
     let wants_engine = settings.container.require_docker
         || !settings.runner.default_image.is_empty()
         || labels.iter().any(|label| matches!(label.placement(), Placement::Docker(_)));

@@ -11,9 +11,10 @@ use super::{gate::Probe, sweep::IsLive};
 use crate::{
     backend::{
         Backend, BackendError, JobSpec, Notes,
-        docker::{DockerBackend, DockerConfig, DockerEnv, Transport},
+        docker::{DockerBackend, DockerConfig, DockerEnv, Transport, Watch},
     },
     cancel::Cancel,
+    metrics::Metrics,
     settings::{Container, Environment, Settings},
 };
 
@@ -31,6 +32,7 @@ const NO_SOCKET: &str = "jobs do not get the engine's socket, unlike with Gitea'
 #[derive(Debug, Clone)]
 pub struct Engine {
     config: Arc<DockerConfig>,
+    watch: Watch,
     backend: Arc<OnceCell<DockerBackend>>,
 }
 
@@ -55,12 +57,20 @@ impl Engine {
             tool_cache: (settings.runner.tool_cache_mode == "shared").then(|| TOOL_CACHE.to_owned()),
             transport: Transport::Auto,
         };
-        Self { config: Arc::new(config), backend: Arc::default() }
+        Self { config: Arc::new(config), watch: Watch::default(), backend: Arc::default() }
+    }
+
+    /// The same, and every request to the engine is counted in `metrics`.
+    #[must_use]
+    pub fn counted(mut self, metrics: Metrics) -> Self {
+        self.watch = Watch::new(move |operation, took, well| metrics.engine_asked(operation, took, well));
+        self
     }
 
     /// The engine; connects to it if that has not happened.
     pub async fn get(&self) -> Result<&DockerBackend, BackendError> {
-        self.backend.get_or_try_init(|| DockerBackend::connect((*self.config).clone())).await
+        let connect = || DockerBackend::connect_watched((*self.config).clone(), self.watch.clone());
+        self.backend.get_or_try_init(connect).await
     }
 
     /// Waits for the engine as long as `container.docker_timeout` says. Without one the daemon starts and waits on,

@@ -6,7 +6,7 @@ use proto::{
     ping::v1::{PingRequest, ping_service_client::PingServiceClient},
     runner::v1::{
         DeclareRequest, FetchTaskRequest, FetchTaskResponse, RegisterRequest, Result as Outcome, Runner,
-        UpdateLogRequest, UpdateLogResponse, UpdateTaskRequest, UpdateTaskResponse,
+        TaskState, UpdateLogRequest, UpdateLogResponse, UpdateTaskRequest, UpdateTaskResponse,
         runner_service_client::RunnerServiceClient,
     },
     transport::{DECODE_LIMIT, Options, OptionsError, Protocol, Transport},
@@ -170,17 +170,20 @@ impl Client {
     pub async fn update_task(&self, request: UpdateTaskRequest) -> Result<UpdateTaskResponse, ServerError> {
         let size = prost::Message::encoded_len(&request);
         // The result goes out once, and with it every step's.
-        let ends: Vec<Conclusion> = match &request.state {
+        let (ends, waited): (Vec<Conclusion>, _) = match &request.state {
             Some(state) if state.result() != Outcome::Unspecified => {
-                state.steps.iter().filter_map(|step| conclusion(step.result())).collect()
+                (state.steps.iter().filter_map(|step| conclusion(step.result())).collect(), queued(state))
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), None),
         };
         let request = self.signed(request);
         let answer =
             self.call(Method::UpdateTask, self.service(size).update_task(request)).await?.into_inner();
         for end in ends {
             self.metrics.step_ended(end);
+        }
+        if let Some(waited) = waited {
+            self.metrics.job_queued(waited);
         }
         Ok(answer)
     }
@@ -243,6 +246,14 @@ impl Client {
         self.metrics.called(method, start.elapsed(), answer.is_ok());
         answer
     }
+}
+
+/// From the start of a job to the start of its first step; `None` when no step began.
+fn queued(state: &TaskState) -> Option<Duration> {
+    let nanos = |at: &prost_types::Timestamp| i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
+    let first = state.steps.iter().filter_map(|step| step.started_at.as_ref()).map(nanos).min()?;
+    let waited = first - nanos(state.started_at.as_ref()?);
+    u64::try_from(waited).ok().map(Duration::from_nanos)
 }
 
 const fn conclusion(outcome: Outcome) -> Option<Conclusion> {

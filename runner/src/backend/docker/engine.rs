@@ -8,6 +8,7 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 
+use super::timed::{Watch, timed_tcp, timed_unix};
 use crate::backend::BackendError;
 
 /// Bound of one request; pulls, builds, logs and waits are streams and only have to begin within it.
@@ -61,6 +62,7 @@ struct Address {
 pub(super) async fn connect(
     configured: &str,
     environ: &BTreeMap<String, String>,
+    watch: Watch,
 ) -> Result<Engine, BackendError> {
     let address = find(configured, environ)?;
     let host = address.host.clone();
@@ -71,7 +73,8 @@ pub(super) async fn connect(
         )
     };
     // The version is asked for without a version: every engine answers that.
-    let probe = client(&address, API_DEFAULT_VERSION)?.with_request_modifier(without_version);
+    let probe =
+        client(&address, API_DEFAULT_VERSION, Watch::default())?.with_request_modifier(without_version);
     let version = match tokio::time::timeout(FIRST, probe.version()).await {
         Ok(Ok(version)) => version,
         Ok(Err(error)) => return Err(no_answer(error.to_string())),
@@ -81,18 +84,18 @@ pub(super) async fn connect(
     let spoken = if spoken < *API_DEFAULT_VERSION { spoken } else { *API_DEFAULT_VERSION };
     let product = version.platform.map_or_else(|| "engine".to_owned(), |platform| platform.name);
     Ok(Engine {
-        docker: client(&address, &spoken)?.with_request_modifier(url_safe_credentials),
+        docker: client(&address, &spoken, watch)?.with_request_modifier(url_safe_credentials),
         arch: version.arch.unwrap_or_default(),
         product: format!("{product} {} (API {spoken})", version.version.unwrap_or_default()),
         address: address.host,
     })
 }
 
-fn client(address: &Address, version: &ClientVersion) -> Result<Docker, BackendError> {
+fn client(address: &Address, version: &ClientVersion, watch: Watch) -> Result<Docker, BackendError> {
     let host = address.host.as_str();
     let fail = |error| BackendError::engine(format!("the container engine at {host}"), error);
     if let Some(path) = host.strip_prefix("unix://") {
-        return Docker::connect_with_unix(path, TIMEOUT, version).map_err(fail);
+        return timed_unix(path, TIMEOUT, version, watch).map_err(fail);
     }
     if let Some(folder) = &address.certificates {
         let file = |name| folder.join(name);
@@ -107,7 +110,7 @@ fn client(address: &Address, version: &ClientVersion) -> Result<Docker, BackendE
         .map_err(fail);
     }
     if host.starts_with("tcp://") || host.starts_with("http://") {
-        return Docker::connect_with_http(host, TIMEOUT, version).map_err(fail);
+        return timed_tcp(host, TIMEOUT, version, watch).map_err(fail);
     }
     Err(BackendError::Refused(format!(
         "the engine address {host} is not supported: use unix:// or tcp:// (for ssh, forward the socket)"

@@ -22,6 +22,7 @@ mod ports;
 mod reap;
 mod services;
 mod setup;
+mod timed;
 mod transport;
 mod units;
 mod volumes;
@@ -45,6 +46,7 @@ pub use engine::Engine;
 pub use env::DockerEnv;
 pub(super) use env::Files;
 pub use reap::Reaped;
+pub use timed::Watch;
 
 use super::{Backend, BackendError, JobSpec, Notes};
 use crate::cancel::Cancel;
@@ -136,7 +138,12 @@ pub struct DockerBackend {
 impl DockerBackend {
     /// Finds the engine, asks for its version (one request), and puts the agent's copy into the state folder.
     pub async fn connect(config: DockerConfig) -> Result<Self, BackendError> {
-        let engine = engine::connect(&config.docker_host, &config.environ).await?;
+        Self::connect_watched(config, Watch::default()).await
+    }
+
+    /// The same, and every request is told to `watch`.
+    pub async fn connect_watched(config: DockerConfig, watch: Watch) -> Result<Self, BackendError> {
+        let engine = engine::connect(&config.docker_host, &config.environ, watch).await?;
         let allowed = volumes::Allowed::new(&config.valid_volumes).map_err(BackendError::Refused)?;
         let (state, executable) = (config.state.clone(), config.executable.clone());
         let copied = tokio::task::spawn_blocking(move || copy_agent(&state, &executable)).await;
