@@ -3,11 +3,17 @@
 //! Secrets never come from flags (everybody on the machine can read those): they are read from the environment or
 //! from the file that the `_FILE` twin names, as Swarm hands them out. An empty variable counts as unset.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use sqlx::postgres::PgConnectOptions;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// A value that no log may show.
 #[derive(Clone)]
@@ -67,7 +73,7 @@ pub struct Arguments {
     #[arg(long, env = "LOG_FORMAT", default_value = "text", ignore_case = true)]
     log_format: LogFormat,
     /// What to log: error, warn, info, debug, trace, or a filter such as info,task_api=debug.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = log_filter)]
     log_level: String,
     /// Ask the running service on this host and port whether it lives, and exit with 0 or 1.
     #[arg(long)]
@@ -150,6 +156,14 @@ pub enum SettingsError {
     /// The URL is for a database that we do not speak.
     #[error("{0}: the database URL must start with postgres://, postgresql:// or sqlite:")]
     Scheme(&'static str),
+    /// A `postgres:` URL that cannot be understood.
+    #[error("{variable}: the database URL cannot be understood: {source}")]
+    Url {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        source: sqlx::Error,
+    },
     /// A `sqlite:` URL that names no file.
     #[error("{0}: the sqlite URL must name a file, for example sqlite:///data/tasks.db")]
     NoFile(&'static str),
@@ -167,6 +181,16 @@ pub enum SettingsError {
 }
 
 impl Arguments {
+    /// Reads flags and environment; ends the program with a sentence where they cannot be understood.
+    pub fn read() -> Self {
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let command = <Self as CommandFactory>::command().mut_args(|argument| {
+            let unset = argument.get_env().is_some_and(is_empty);
+            if unset { argument.env(Resettable::Reset) } else { argument }
+        });
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// What the command line asks for.
     pub fn command(&self) -> Command {
         if self.healthcheck { Command::Healthcheck } else { self.command.unwrap_or(Command::Serve) }
@@ -214,7 +238,10 @@ fn database(default: Database) -> Result<Database, SettingsError> {
 fn parse_database_url(variable: &'static str, url: Secret) -> Result<Database, SettingsError> {
     let text = url.expose();
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Ok(Database::Postgres(url));
+        return match PgConnectOptions::from_str(text) {
+            Ok(_) => Ok(Database::Postgres(url)),
+            Err(source) => Err(SettingsError::Url { variable, source }),
+        };
     }
     let Some(rest) = text.strip_prefix("sqlite:") else { return Err(SettingsError::Scheme(variable)) };
     let file = rest.strip_prefix("//").unwrap_or(rest);
@@ -249,6 +276,17 @@ fn read_secret_file(variable: &'static str, path: &Path) -> Result<Secret, Setti
     Ok(Secret(value.to_owned()))
 }
 
+/// A level, or a filter of `target=level` parts. A word that is no level would silence everything.
+fn log_filter(text: &str) -> Result<String, String> {
+    let known = |word: &str| word.contains('=') || (!word.is_empty() && LevelFilter::from_str(word).is_ok());
+    if text.split(',').all(|part| known(part.trim())) && EnvFilter::builder().parse(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err("expected error, warn, info, debug, trace or off, or a filter such as info,task_api=debug"
+            .to_owned())
+    }
+}
+
 /// Seconds, fractions allowed, at most an hour.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -279,6 +317,9 @@ mod tests {
         }
         assert!(matches!(parsed("mysql://h/d"), Err(SettingsError::Scheme("DATABASE_URL"))));
         assert!(matches!(parsed("sqlite::memory:"), Err(SettingsError::NoFile(_))));
+        let broken = parsed("postgres://user:hunter2@[bad/d").expect_err("no address").to_string();
+        assert!(broken.starts_with("DATABASE_URL: the database URL cannot be understood"), "{broken}");
+        assert!(!broken.contains("hunter2"), "{broken}");
     }
 
     #[test]
@@ -304,6 +345,16 @@ mod tests {
         let arguments = Arguments::parse_from(["task-api", "--drain-delay", "9", "--shutdown-timeout", "9"]);
         assert!(matches!(arguments.resolve(), Err(SettingsError::Drain { .. })));
         assert!(Arguments::try_parse_from(["task-api", "--drain-delay", "-1"]).is_err());
+    }
+
+    #[test]
+    fn a_log_filter_names_levels() {
+        for fine in ["info", "WARN", "off", "info,task_api=debug", "task_api::service=warn, error"] {
+            assert_eq!(log_filter(fine), Ok(fine.to_owned()));
+        }
+        for wrong in ["WARNING", "verbose", "info,task_api", "task_api=loud", ""] {
+            assert!(log_filter(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

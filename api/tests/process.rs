@@ -47,6 +47,8 @@ fn settings_that_make_no_sense_are_refused_with_a_sentence() {
         (vec![("TASKS_PORT", "99999")], "99999"),
         (vec![("TASKS_DRAIN_DELAY", "10")], "must be smaller than TASKS_SHUTDOWN_TIMEOUT"),
         (vec![("LOG_FORMAT", "xml")], "text"),
+        (vec![("LOG_LEVEL", "WARNING")], "expected error, warn, info"),
+        (vec![("DATABASE_URL", "postgres://[bad/d")], "DATABASE_URL: the database URL cannot be understood"),
     ] {
         let (code, _, errors) = run(program().envs(variables.iter().copied()).current_dir(folder.path()));
         assert_eq!(code, Some(2), "{variables:?}: {errors}");
@@ -102,6 +104,19 @@ async fn secrets_come_from_files_and_the_longer_name_wins() {
     let headers = [("content-type", "application/json"), ("authorization", "Bearer from-a-file")];
     assert_eq!(api.ask("POST", "/tasks", &headers, r#"{"title":"x"}"#).await.status, 201);
     assert_eq!(api.send("POST", "/tasks", r#"{"title":"x"}"#).await.status, 401);
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_unset() {
+    let mut builder = ApiBuilder::sqlite();
+    for variable in
+        ["TASKS_POOL_SIZE", "LOG_LEVEL", "LOG_FORMAT", "TASKS_MAX_CONNECTIONS", "API_TOKEN", "DATABASE_URL"]
+    {
+        builder = builder.set(variable, "");
+    }
+    let api = builder.set("LOG_FORMAT", "json").start().await;
+    assert_eq!(api.send("POST", "/tasks", r#"{"title":"x"}"#).await.status, 201);
+    api.await_line(r#""message":"request""#).await;
 }
 
 #[tokio::test]
