@@ -112,7 +112,10 @@ pub(crate) async fn serve(settings: &Settings, app: Arc<App>, mut signals: Signa
             }
         }
     }
-    drop(listener);
+    for stream in waiting(listener) {
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
+        start(stream, slot);
+    }
     let bound = ending.unwrap_or_else(Instant::now) + settings.shutdown_timeout;
     connections.close();
     let ended = async {
@@ -174,6 +177,25 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, O
     }
 }
 
+/// Closes the port. Gives the connections that the system had completed and nobody had accepted yet: closing the port
+/// would reset them.
+fn waiting(listener: TcpListener) -> Vec<TcpStream> {
+    let listener = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!("the last connections cannot be accepted: {error}");
+            return Vec::new();
+        }
+    };
+    // Not blocking, so that it ends with the first error, which is usually that nobody waits.
+    let accept = || {
+        let (stream, _) = listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    };
+    std::iter::from_fn(accept).take(BACKLOG as usize).collect()
+}
+
 /// Raises the limit on open descriptors as far as allowed, and fits the connections into it.
 fn connection_slots(wanted: u32) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -195,4 +217,26 @@ fn connection_slots(wanted: u32) -> usize {
         );
     }
     usize::try_from(fitting).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closing_port_takes_in_who_was_already_connected() {
+        let listener = listen("127.0.0.1", 0).await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.expect("the system connects"));
+        }
+        let waiting = waiting(listener);
+        assert_eq!(waiting.len(), clients.len());
+        for stream in waiting {
+            stream.writable().await.expect("open");
+            assert_eq!(stream.try_write(b"x").expect("open"), 1);
+        }
+        assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+    }
 }
