@@ -21,6 +21,8 @@ pub(crate) enum ApiError {
     InvalidParameter(&'static str),
     /// An `Idempotency-Key` that is empty, too long or not visible ASCII.
     InvalidKey,
+    /// An HTTP/1.1 request names its host not at all, or twice.
+    InvalidHost,
     /// The bearer token is missing or wrong.
     Unauthorized,
     /// No task has this id.
@@ -56,6 +58,7 @@ impl ApiError {
             | Self::InvalidData
             | Self::InvalidParameter(_)
             | Self::InvalidKey
+            | Self::InvalidHost
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::TaskNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
@@ -94,6 +97,9 @@ impl ApiError {
                 "Idempotency-Key deve ter de 1 a 255 caracteres ASCII visíveis",
                 "Idempotency-Key must have 1 to 255 visible ASCII characters",
             ),
+            Self::InvalidHost => {
+                ("A requisição deve ter um cabeçalho Host", "The request must have one Host header")
+            }
             Self::Unauthorized => {
                 ("Token de acesso ausente ou inválido", "The access token is missing or wrong")
             }

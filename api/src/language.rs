@@ -1,5 +1,7 @@
 //! Which of the two languages a client reads: Portuguese unless `Accept-Language` prefers English.
 
+use http::{HeaderMap, header};
+
 /// A language of messages and of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
@@ -16,12 +18,14 @@ impl Language {
         }
     }
 
-    /// Reads `Accept-Language` (RFC 9110, 12.5.4). Portuguese wins ties, wildcards and nonsense.
-    pub(crate) fn from_header(value: Option<&str>) -> Self {
+    /// Reads `Accept-Language` (RFC 9110, 12.5.4), which may come in several lines. Portuguese wins ties, wildcards and
+    /// nonsense.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut portuguese = 0.0;
         let mut english = 0.0;
         let mut wildcard = 0.0;
-        for part in value.unwrap_or_default().split(',') {
+        let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
+        for part in lines.flat_map(|line| line.split(',')) {
             let mut pieces = part.split(';');
             let tag = pieces.next().unwrap_or_default().trim();
             let quality = pieces
@@ -42,24 +46,34 @@ impl Language {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, header};
+
     use super::Language::{self, English, Portuguese};
 
     #[test]
     fn the_preferred_language_wins_and_portuguese_is_the_default() {
-        for (header, expected) in [
-            (None, Portuguese),
-            (Some(""), Portuguese),
-            (Some("en"), English),
-            (Some("EN-us,en;q=0.9"), English),
-            (Some("pt-BR,pt;q=0.9,en;q=0.8"), Portuguese),
-            (Some("pt;q=0.3, en;q=0.7"), English),
-            (Some("en;q=0.5, *"), Portuguese),
-            (Some("de, en;q=0.5"), English),
-            (Some("de-DE"), Portuguese),
-            (Some("en;q=0"), Portuguese),
-            (Some(";;;q=,,*;q=x"), Portuguese),
+        for (lines, expected) in [
+            (&[][..], Portuguese),
+            (&[""], Portuguese),
+            (&["en"], English),
+            (&["EN-us,en;q=0.9"], English),
+            (&["pt-BR,pt;q=0.9,en;q=0.8"], Portuguese),
+            (&["pt;q=0.3, en;q=0.7"], English),
+            (&["en;q=0.5, *"], Portuguese),
+            (&["de, en;q=0.5"], English),
+            (&["de-DE"], Portuguese),
+            (&["en;q=0"], Portuguese),
+            (&["en;q=NaN, pt;q=-1"], Portuguese),
+            (&[";;;q=,,*;q=x"], Portuguese),
+            (&["de", "en"], English),
+            (&["en;q=0.5", "pt"], Portuguese),
+            (&["español", "en"], English),
         ] {
-            assert_eq!(Language::from_header(header), expected, "{header:?}");
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::ACCEPT_LANGUAGE, line.parse().expect("a header value"));
+            }
+            assert_eq!(Language::of(&headers), expected, "{lines:?}");
         }
     }
 }

@@ -51,8 +51,7 @@ impl Pages {
 
     /// The page in the client's language.
     pub(crate) fn answer(&self, headers: &HeaderMap) -> Response {
-        let wanted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        let page = match Language::from_header(wanted) {
+        let page = match Language::of(headers) {
             Language::Portuguese => &self.portuguese,
             Language::English => &self.english,
         };

@@ -67,7 +67,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     let kind = pieces.next().unwrap_or_default();
     let json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
     json && pieces.all(|piece| {
-        piece.strip_prefix("charset=").is_none_or(|charset| charset.trim_matches('"') == "utf-8")
+        piece
+            .strip_prefix("charset=")
+            .is_none_or(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8"))
     })
 }
 
@@ -111,6 +113,8 @@ mod tests {
         for (value, json) in [
             ("application/json", true),
             ("Application/JSON; charset=UTF-8", true),
+            ("application/json;charset=utf8;", true),
+            (r#"application/json; profile=x; charset="utf-8""#, true),
             ("application/merge-patch+json", true),
             ("application/json; charset=latin1", false),
             ("text/json", false),

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
@@ -44,7 +44,7 @@ fn tasks(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = Rejection>
         .and(warp::body::stream())
         .and(with_app)
         .then(async |headers, body, app| handlers::create(headers, body, app).await);
-    let answer = answered(list).or(answered(create)).unify().or(refused("GET, HEAD, POST")).unify();
+    let answer = answered(list).or(answered(create)).unify().or(refused("GET, HEAD, OPTIONS, POST")).unify();
     warp::path("tasks").and(warp::path::end()).and(answer).map(labelled("/tasks"))
 }
 
@@ -61,7 +61,7 @@ fn task(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = Rejection> 
         .then(async |id, headers, body, app| handlers::change(id, headers, body, app).await);
     let remove =
         segment.and(warp::delete()).and(warp::header::headers_cloned()).and(with_app).then(handlers::remove);
-    let other = segment.map(|_| ()).untuple_one().and(refused("GET, HEAD, PUT, DELETE"));
+    let other = segment.map(|_| ()).untuple_one().and(refused("GET, HEAD, OPTIONS, PUT, DELETE"));
     let answer = answered(get).or(answered(change)).unify().or(answered(remove)).unify().or(other).unify();
     warp::path("tasks").and(answer).map(labelled("/tasks/{id}"))
 }
@@ -69,10 +69,12 @@ fn task(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = Rejection> 
 /// What orchestrators and Prometheus ask.
 fn probes(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     let with_app = with(app);
-    let health = answered(reading().then(handlers::health)).or(refused("GET, HEAD")).unify();
-    let ready =
-        answered(reading().and(with_app.clone()).then(handlers::ready)).or(refused("GET, HEAD")).unify();
-    let metrics = answered(reading().and(with_app).then(handlers::metrics)).or(refused("GET, HEAD")).unify();
+    let health = answered(reading().then(handlers::health)).or(refused("GET, HEAD, OPTIONS")).unify();
+    let ready = answered(reading().and(with_app.clone()).then(handlers::ready))
+        .or(refused("GET, HEAD, OPTIONS"))
+        .unify();
+    let metrics =
+        answered(reading().and(with_app).then(handlers::metrics)).or(refused("GET, HEAD, OPTIONS")).unify();
     let health = warp::path("health").and(warp::path::end()).and(health).map(labelled("/health"));
     let ready = warp::path("ready").and(warp::path::end()).and(ready).map(labelled("/ready"));
     let metrics = warp::path("metrics").and(warp::path::end()).and(metrics).map(labelled("/metrics"));
@@ -83,7 +85,7 @@ fn probes(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = Rejection
 fn documents() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     let pages = Arc::new(Pages::new());
     let page = reading().and(warp::header::headers_cloned()).map(move |headers| pages.answer(&headers));
-    let page = page.or(refused("GET, HEAD")).unify();
+    let page = page.or(refused("GET, HEAD, OPTIONS")).unify();
     // The filters are cloned for every request: what they carry must be cheap to clone.
     let document = Bytes::from(openapi::document());
     let document = reading().map(move || {
@@ -91,7 +93,7 @@ fn documents() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone 
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     });
-    let document = document.or(refused("GET, HEAD")).unify();
+    let document = document.or(refused("GET, HEAD, OPTIONS")).unify();
     let page = warp::path::end().and(page).map(labelled("/"));
     let document =
         warp::path("openapi.json").and(warp::path::end()).and(document).map(labelled("/openapi.json"));
@@ -120,9 +122,16 @@ where
     filter.map(|outcome: Result<Response, ApiError>| outcome.unwrap_or_else(ApiError::into_response))
 }
 
-/// The known path with another method.
+/// The known path with another method. OPTIONS asks for just what is allowed.
 fn refused(methods: &'static str) -> impl Filter<Extract = (Response,), Error = Infallible> + Copy {
-    warp::any().map(move || ApiError::MethodNotAllowed(methods).into_response())
+    warp::method().map(move |method: Method| {
+        if method != Method::OPTIONS {
+            return ApiError::MethodNotAllowed(methods).into_response();
+        }
+        let mut response = Response::default();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        response
+    })
 }
 
 /// Names the route for the counters.

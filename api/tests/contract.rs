@@ -27,6 +27,9 @@ on_both_databases!(
     a_task_written_on_one_replica_is_read_at_once_on_the_other,
     any_text_comes_back_as_it_went_in,
     a_token_guards_what_changes,
+    a_key_makes_one_task_on_any_replica,
+    paths_are_exact_and_known_in_every_spelling,
+    a_title_is_counted_in_characters,
     probes_answer,
 );
 
@@ -100,7 +103,7 @@ async fn refusals_have_their_code_and_the_texts_of_the_original(builder: ApiBuil
     let refused = api.send("POST", "/tasks", &long).await;
     assert_eq!(refused.status, 400);
     assert!(refused.error().contains("500 caracteres"));
-    assert_eq!(api.send("PATCH", "/tasks", "").await.header("allow"), "GET, HEAD, POST");
+    assert_eq!(api.send("PATCH", "/tasks", "").await.header("allow"), "GET, HEAD, OPTIONS, POST");
     let form =
         api.ask("POST", "/tasks", &[("content-type", "application/x-www-form-urlencoded")], "title=x").await;
     assert_eq!(form.status, 415);
@@ -135,6 +138,76 @@ async fn a_key_makes_one_task(builder: ApiBuilder) {
     assert_ne!(add("order-2", "once").await.json()["id"], first["id"]);
     assert_eq!(add("", "x").await.status, 400);
     assert_eq!(api.get("/tasks").await.json().as_array().expect("a list").len(), 2);
+}
+
+async fn a_key_makes_one_task_on_any_replica(builder: ApiBuilder) {
+    let (one, other) = (builder.again().start().await, builder.start().await);
+    let add = async |api: &Api, key: String, title: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+        api.ask("POST", "/tasks", &headers, json!({ "title": title }).to_string()).await
+    };
+    for round in 0..20 {
+        let key = || format!("round {round}").replace(' ', "-");
+        let (first, second) =
+            futures_util::future::join(add(&one, key(), "same"), add(&other, key(), "same")).await;
+        assert_eq!((first.status, second.status), (201, 201), "{first:?} {second:?}");
+        assert_eq!(first.json(), second.json());
+        let key = || format!("conflict-{round}");
+        let (first, second) =
+            futures_util::future::join(add(&one, key(), "one"), add(&other, key(), "other")).await;
+        let mut seen = [first.status, second.status];
+        seen.sort_unstable();
+        assert_eq!(seen, [201, 409], "{first:?} {second:?}");
+    }
+    assert_eq!(one.get("/tasks?limit=1").await.header("x-total-count"), "40");
+}
+
+async fn paths_are_exact_and_known_in_every_spelling(builder: ApiBuilder) {
+    let api = builder.start().await;
+    let id = api.add("x").await;
+    let escaped: String = id.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+    for (method, path, status) in [
+        ("GET", "/%74asks".to_owned(), 200),
+        ("GET", format!("/tasks/{escaped}"), 200),
+        ("GET", format!("/tasks/0{id}"), 200),
+        ("GET", format!("/tasks/{id}/"), 404),
+        ("GET", "/tasks/".to_owned(), 404),
+        ("GET", "/metrics/".to_owned(), 404),
+        ("GET", "//tasks".to_owned(), 404),
+        ("GET", "/tasks//1".to_owned(), 404),
+        ("GET", "/tasks/%00".to_owned(), 404),
+        ("GET", "/tasks/%2e%2e/tasks".to_owned(), 404),
+        ("GET", "/tasks/1%2F".to_owned(), 404),
+        ("GET", "/tasks/+1".to_owned(), 404),
+        ("GET", "/tasks/0".to_owned(), 404),
+        ("GET", "/tasks/9223372036854775807".to_owned(), 404),
+        ("GET", "/tasks/9223372036854775808".to_owned(), 404),
+        ("DELETE", format!("/tasks/{}", "9".repeat(5000)), 404),
+        ("TRACE", "/tasks".to_owned(), 405),
+        ("BREW", "/tasks".to_owned(), 405),
+    ] {
+        assert_eq!(api.ask(method, &path, &[], "").await.status, status, "{method} {path}");
+    }
+    let allowed = api.ask("OPTIONS", &format!("/tasks/{id}"), &[], "").await;
+    assert_eq!((allowed.status, allowed.body.len()), (200, 0));
+    assert_eq!(allowed.header("allow"), "GET, HEAD, OPTIONS, PUT, DELETE");
+    assert_eq!(api.get("/tasks").await.header("cache-control"), "no-store");
+}
+
+async fn a_title_is_counted_in_characters(builder: ApiBuilder) {
+    let api = builder.start().await;
+    for character in ["a", "é", "漢", "🚚"] {
+        for (length, status) in [(500, 201), (501, 400)] {
+            let title = character.repeat(length);
+            let added =
+                api.send("POST", "/tasks", &json!({ "title": format!(" {title}\t") }).to_string()).await;
+            assert_eq!(added.status, status, "{length} × {character}");
+            if status == 201 {
+                let task = api.get(added.header("location")).await;
+                assert_eq!(task.json()["title"], title);
+            }
+        }
+    }
 }
 
 async fn a_task_written_on_one_replica_is_read_at_once_on_the_other(builder: ApiBuilder) {

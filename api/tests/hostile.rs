@@ -71,6 +71,56 @@ async fn oversized_bodies_are_413_announced_or_not() {
 }
 
 #[tokio::test]
+async fn a_body_of_exactly_64_kib_is_taken_in_either_form() {
+    let api = ApiBuilder::sqlite().start().await;
+    for (length, status) in [(64 * 1024, "201"), (64 * 1024 + 1, "413")] {
+        let mut body = br#"{"title":"x","padding":""#.to_vec();
+        body.resize(length - 2, b'y');
+        body.extend_from_slice(br#""}"#);
+        let plain = post(&format!("Content-Length: {length}\r\n"), &body);
+        let mut chunked = post("Transfer-Encoding: chunked\r\n", b"");
+        for chunk in body.chunks(1000) {
+            chunked.extend_from_slice(format!("{:x};extension=1\r\n", chunk.len()).as_bytes());
+            chunked.extend_from_slice(chunk);
+            chunked.extend_from_slice(b"\r\n");
+        }
+        chunked.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
+        for bytes in [plain, chunked] {
+            let answer = talk(&api, &bytes, has_answer).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{length}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn odd_heads_have_the_answer_that_http_prescribes() {
+    let api = ApiBuilder::sqlite().start().await;
+    for (head, status) in [
+        ("GET /health HTTP/1.1\r\n", "400"),
+        ("GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n", "400"),
+        ("GET /health HTTP/1.0\r\n", "200"),
+        ("GET http://elsewhere/health HTTP/1.1\r\nHost: x\r\n", "200"),
+        ("CONNECT elsewhere:443 HTTP/1.1\r\nHost: x\r\n", "405"),
+        ("OPTIONS * HTTP/1.1\r\nHost: x\r\n", "404"),
+        ("GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n", "200"),
+        ("GET /health HTTP/1.1\r\nHost: x\r\nAccept-Language: \u{fd}\r\nX-Request-Id: \u{fd}\r\n", "200"),
+        ("POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\nExpect: 100-continue\r\n", "413"),
+        ("POST /tasks HTTP/1.0\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n", "400"),
+    ] {
+        let answer = talk(&api, format!("{head}\r\n").as_bytes(), has_answer).await;
+        let version = if head.contains("/health HTTP/1.0") { "1.0" } else { "1.1" };
+        assert!(answer.starts_with(&format!("HTTP/{version} {status} ")), "{head}: {answer}");
+    }
+    // Two lengths for one body are how requests are smuggled past a proxy.
+    let both =
+        post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\nGET /health HTTP/1.1\r\n\r\n");
+    let answer = talk(&api, &both, |_| false).await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_well(&api).await;
+}
+
+#[tokio::test]
 async fn broken_bodies_are_400() {
     let api = ApiBuilder::sqlite().start().await;
     let deep = format!("{{\"title\":{}", "[".repeat(60_000));
