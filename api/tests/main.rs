@@ -10,4 +10,5 @@ mod lists;
 mod outage;
 mod process;
 mod rolling;
+mod slow;
 mod support;

@@ -108,6 +108,15 @@ async fn a_start_waits_for_the_database() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_hold_every_title_is_refused_with_a_sentence() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.create_database_with(&["--encoding=LATIN1", "--template=template0"]);
+    let mut api = ApiBuilder::on(&url).set("TASKS_DATABASE_WAIT", "0").spawn();
+    assert_eq!(api.ended().await.code(), Some(1));
+    api.await_line("the database's encoding is LATIN1; it must be UTF8").await;
+}
+
+#[tokio::test]
 async fn a_start_gives_up_with_a_sentence() {
     let url = format!("postgres://someone:not-a-secret@127.0.0.1:{}/nowhere", crate::support::free_port());
     let mut api = ApiBuilder::on(&url).set("TASKS_DATABASE_WAIT", "1").spawn();

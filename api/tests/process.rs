@@ -23,12 +23,12 @@ async fn the_program_checks_its_own_health() {
     let mut api = ApiBuilder::sqlite().start().await;
     let port = api.address.rsplit(':').next().expect("a port").to_owned();
     for form in ["--healthcheck", "healthcheck"] {
-        let (code, _, errors) = run(program().arg(form).env("TASKS_PORT", &port));
+        let (code, _, errors) = run(program(None).arg(form).env("TASKS_PORT", &port));
         assert_eq!((code, errors.as_str()), (Some(0), ""));
     }
     api.signal(Signal::TERM);
     api.ended().await;
-    let (code, _, errors) = run(program().arg("--healthcheck").env("TASKS_PORT", &port));
+    let (code, _, errors) = run(program(None).arg("--healthcheck").env("TASKS_PORT", &port));
     assert_eq!(code, Some(1));
     assert!(errors.contains(&format!("unhealthy: cannot ask 0.0.0.0:{port}")), "{errors}");
 }
@@ -50,7 +50,7 @@ fn settings_that_make_no_sense_are_refused_with_a_sentence() {
         (vec![("LOG_LEVEL", "WARNING")], "expected error, warn, info"),
         (vec![("DATABASE_URL", "postgres://[bad/d")], "DATABASE_URL: the database URL cannot be understood"),
     ] {
-        let (code, _, errors) = run(program().envs(variables.iter().copied()).current_dir(folder.path()));
+        let (code, _, errors) = run(program(None).envs(variables.iter().copied()).current_dir(folder.path()));
         assert_eq!(code, Some(2), "{variables:?}: {errors}");
         assert!(errors.contains(sentence), "{variables:?}: {errors}");
     }
@@ -58,18 +58,18 @@ fn settings_that_make_no_sense_are_refused_with_a_sentence() {
 
 #[test]
 fn the_openapi_document_can_be_printed() {
-    let (code, document, _) = run(program().arg("openapi"));
+    let (code, document, _) = run(program(None).arg("openapi"));
     assert_eq!(code, Some(0));
     let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
     assert_eq!(document["info"]["title"], "task-api");
-    let (code, help, _) = run(program().arg("--help"));
+    let (code, help, _) = run(program(None).arg("--help"));
     assert_eq!(code, Some(0));
     assert!(help.contains("TASKS_DATABASE_WAIT"));
 }
 
 #[test]
 fn every_variable_is_documented() {
-    let (_, help, _) = run(program().arg("--help"));
+    let (_, help, _) = run(program(None).arg("--help"));
     let variables = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
     let variables: Vec<&str> =
         variables.chain(["TASKS_DATABASE_URL", "DATABASE_URL", "API_TOKEN", "_FILE"]).collect();

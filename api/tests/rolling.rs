@@ -10,7 +10,10 @@ use tokio::task::JoinSet;
 use crate::contract::on_both_databases;
 use crate::support::{Api, ApiBuilder, Proxy, repetitions, report, until};
 
-on_both_databases!(replicas_that_start_together_share_an_empty_database);
+on_both_databases!(
+    replicas_that_start_together_share_an_empty_database,
+    a_schema_of_another_release_is_served
+);
 
 async fn replicas_that_start_together_share_an_empty_database(builder: ApiBuilder) {
     let is_sqlite = builder.is_sqlite();
@@ -34,6 +37,28 @@ async fn replicas_that_start_together_share_an_empty_database(builder: ApiBuilde
     }
 }
 
+/// Brought up to date from the release before, and left alone where a later release has been.
+async fn a_schema_of_another_release_is_served(builder: ApiBuilder) {
+    let statements = async |statements: &[&'static str]| {
+        for statement in statements {
+            builder.execute(statement).await;
+        }
+    };
+    let api = builder.again().start().await;
+    let id = api.add("kept").await;
+    let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+    let first = api.ask("POST", "/tasks", &headers, r#"{"title":"once"}"#).await.json();
+    statements(&["DROP INDEX idempotency_keys_by_age", "DELETE FROM schema_version WHERE version > 1"]).await;
+    let updated = builder.again().start().await;
+    statements(&["DROP INDEX idempotency_keys_by_age", "INSERT INTO schema_version VALUES (99)"]).await;
+    let ahead = builder.again().start().await;
+    for replica in [&updated, &ahead, &api] {
+        assert_eq!(replica.get(&format!("/tasks/{id}")).await.json()["title"], "kept");
+        assert_eq!(replica.ask("POST", "/tasks", &headers, r#"{"title":"once"}"#).await.json(), first);
+        replica.add("more").await;
+    }
+}
+
 #[derive(Debug, Default)]
 struct Tally {
     over: AtomicBool,
@@ -45,7 +70,10 @@ async fn an_update_of_both_replicas_fails_no_request() {
     let Some(builder) = ApiBuilder::postgres() else { return };
     let builder = builder.set("TASKS_DRAIN_DELAY", "1").set("LOG_LEVEL", "info,task_api::service=warn");
     let proxy = Arc::new(Proxy::new());
-    let mut old = vec![builder.again().start().await, builder.again().start().await];
+    // The program of the release before, where there is one; else both releases are this one.
+    let before = std::env::var_os("TASK_API_BEFORE");
+    let old = || before.iter().fold(builder.again(), |builder, program| builder.program(program));
+    let mut old = vec![old().start().await, old().start().await];
     for api in &old {
         proxy.add(&api.address);
     }
@@ -53,7 +81,7 @@ async fn an_update_of_both_replicas_fails_no_request() {
 
     let tally = Arc::new(Tally::default());
     let mut load = JoinSet::new();
-    for client in 0..8 {
+    for client in 0..9 {
         load.spawn(ask_all_the_time(client, Arc::clone(&proxy), Arc::clone(&tally)));
     }
     until("the load runs", async || (tally.answered.load(Ordering::Relaxed) > 200).then_some(())).await;
@@ -82,16 +110,24 @@ async fn an_update_of_both_replicas_fails_no_request() {
 }
 
 async fn ask_all_the_time(number: usize, proxy: Arc<Proxy>, tally: Arc<Tally>) {
-    while !tally.over.load(Ordering::Relaxed) {
-        let (method, path, body, expected) = if number.is_multiple_of(2) {
-            ("POST", "/tasks", r#"{"title":"during the update"}"#, 201)
-        } else {
-            ("GET", "/tasks?limit=20", "", 200)
-        };
+    let ask = async |method: &str, path: &str, body: &'static str, expected: u16| {
         let answer =
             proxy.ask(method, path, body.into()).await.unwrap_or_else(|error| panic!("{method}: {error}"));
-        assert_eq!(answer.status, expected, "{answer:?}");
+        assert_eq!(answer.status, expected, "{method} {path}: {answer:?}");
         tally.answered.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(1)).await;
+        answer
+    };
+    while !tally.over.load(Ordering::Relaxed) {
+        if number.is_multiple_of(3) {
+            // A task's whole life, on whichever replica each request meets.
+            let added = ask("POST", "/tasks", r#"{"title":"during the update"}"#, 201).await;
+            let path = added.header("location").to_owned();
+            ask("PUT", &path, r#"{"done":true}"#, 200).await;
+            assert_eq!(ask("GET", &path, "", 200).await.json()["done"], true);
+            ask("DELETE", &path, "", 200).await;
+        } else {
+            ask("GET", "/tasks?limit=20", "", 200).await;
+        }
     }
 }

@@ -6,18 +6,24 @@
 use sqlx::{Executor, PgConnection, Row, SqliteConnection};
 
 /// Every step in both dialects; the position is the version.
-const STEPS: &[Step] = &[Step {
-    sqlite: &[
-        "CREATE TABLE tasks (id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, done BOOLEAN NOT NULL DEFAULT FALSE)",
-        "CREATE INDEX tasks_by_done ON tasks (done, id)",
-        "CREATE TABLE idempotency_keys (key TEXT PRIMARY KEY, title TEXT NOT NULL, task_id INTEGER NOT NULL, created_at INTEGER NOT NULL) WITHOUT ROWID",
-    ],
-    postgres: &[
-        "CREATE TABLE tasks (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title TEXT NOT NULL, done BOOLEAN NOT NULL DEFAULT FALSE)",
-        "CREATE INDEX tasks_by_done ON tasks (done, id)",
-        "CREATE TABLE idempotency_keys (key TEXT PRIMARY KEY, title TEXT NOT NULL, task_id BIGINT NOT NULL, created_at BIGINT NOT NULL)",
-    ],
-}];
+const STEPS: &[Step] = &[
+    Step {
+        sqlite: &[
+            "CREATE TABLE tasks (id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, done BOOLEAN NOT NULL DEFAULT FALSE)",
+            "CREATE INDEX tasks_by_done ON tasks (done, id)",
+            "CREATE TABLE idempotency_keys (key TEXT PRIMARY KEY, title TEXT NOT NULL, task_id INTEGER NOT NULL, created_at INTEGER NOT NULL) WITHOUT ROWID",
+        ],
+        postgres: &[
+            "CREATE TABLE tasks (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title TEXT NOT NULL, done BOOLEAN NOT NULL DEFAULT FALSE)",
+            "CREATE INDEX tasks_by_done ON tasks (done, id)",
+            "CREATE TABLE idempotency_keys (key TEXT PRIMARY KEY, title TEXT NOT NULL, task_id BIGINT NOT NULL, created_at BIGINT NOT NULL)",
+        ],
+    },
+    Step {
+        sqlite: &["CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)"],
+        postgres: &["CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)"],
+    },
+];
 
 /// Holds the version; created by whoever comes first.
 const BOOK: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)";

@@ -13,9 +13,9 @@
 mod lane;
 mod migrations;
 mod postgres;
+mod session;
 mod sqlite;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -31,10 +31,9 @@ use crate::settings::Database;
 pub(crate) const STREAM_PAGE: i64 = 500;
 /// Questions that may wait, for each direction.
 const QUEUE: usize = 1024;
-/// How long a request waits for a place in the queue and for its answer, each.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// How long a connection is waited for before the waiting requests are answered with 503.
-const ACQUIRE: Duration = Duration::from_secs(1);
+/// How long a request waits for its answer, with the wait for a place in the queue. Afterwards it is 503, and what it
+/// asked for is not begun any more.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an `Idempotency-Key` is remembered, in seconds.
 const KEY_LIFETIME: i64 = 24 * 60 * 60;
 /// How often old keys are removed.
@@ -54,6 +53,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Titles in any language do not fit into this PostgreSQL database.
+    #[error("the database's encoding is {0}; it must be UTF8")]
+    Encoding(String),
 }
 
 /// A database operation failed; the log has the cause.
@@ -127,7 +129,39 @@ enum Write {
     Create { title: Title, key: Option<String>, reply: Reply<Created> },
     Change { id: i64, change: Change, reply: Reply<Option<Task>> },
     Remove { id: i64, reply: Reply<bool> },
-    Prune { before: i64 },
+    Prune { before: i64, reply: Reply<bool> },
+}
+
+impl Write {
+    /// Whether somebody still waits for it. What nobody waits for was refused, or its client has left, and may come
+    /// again: it must not happen behind their back.
+    fn is_awaited(&self) -> bool {
+        !match self {
+            Self::Create { reply, .. } => reply.is_closed(),
+            Self::Change { reply, .. } => reply.is_closed(),
+            Self::Remove { reply, .. } | Self::Prune { reply, .. } => reply.is_closed(),
+        }
+    }
+}
+
+/// What a change led to, with where to tell it.
+#[derive(Debug)]
+enum Outcome {
+    Created(Reply<Created>, Created),
+    Changed(Reply<Option<Task>>, Option<Task>),
+    Removed(Reply<bool>, bool),
+    /// Whether there may be more to remove.
+    Pruned(Reply<bool>, bool),
+}
+
+impl Outcome {
+    fn send(self) {
+        match self {
+            Self::Created(reply, created) => send(reply, Ok(created)),
+            Self::Changed(reply, task) => send(reply, Ok(task)),
+            Self::Removed(reply, yes) | Self::Pruned(reply, yes) => send(reply, Ok(yes)),
+        }
+    }
 }
 
 /// The pools; the lanes hold connections of theirs.
@@ -152,7 +186,7 @@ pub(crate) struct Store {
     reads: mpsc::Sender<Read>,
     writes: mpsc::Sender<Write>,
     pools: Pools,
-    lanes: TaskTracker,
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -163,23 +197,24 @@ impl Store {
         pool_size: u32,
         wait: Duration,
     ) -> Result<Self, StartError> {
-        let pools = lane::retry(wait, async || match database {
-            Database::Sqlite(file) => sqlite::open(file).await,
-            Database::Postgres(url) => postgres::open(url, pool_size).await,
-        })
-        .await?;
         let (reads, read_queue) = mpsc::channel(QUEUE);
         let (writes, write_queue) = mpsc::channel(QUEUE);
-        let lanes = TaskTracker::new();
+        let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        match &pools {
-            Pools::Sqlite { readers, writer } => {
-                sqlite::start(readers, writer, read_queue, write_queue, &lanes, &stop);
+        let pools = match database {
+            Database::Sqlite(file) => {
+                let (pools, lanes) = lane::retry(wait, async || sqlite::open(file).await).await?;
+                sqlite::start(lanes, read_queue, write_queue, &tasks, &stop);
+                pools
             }
-            Pools::Postgres(pool) => postgres::start(pool, pool_size, read_queue, write_queue, &lanes, &stop),
-        }
-        lanes.spawn(prune_keys(writes.clone(), stop.clone()));
-        Ok(Self { reads, writes, pools, lanes, stop })
+            Database::Postgres(url) => {
+                let (pools, lanes) = lane::retry(wait, async || postgres::open(url, pool_size).await).await?;
+                postgres::start(lanes, read_queue, write_queue, &tasks, &stop);
+                pools
+            }
+        };
+        tasks.spawn(prune_keys(writes.clone(), stop.clone()));
+        Ok(Self { reads, writes, pools, tasks, stop })
     }
 
     /// One page: at most `limit` (or [`STREAM_PAGE`]) tasks, with the total if `counted`.
@@ -232,9 +267,9 @@ impl Store {
     /// Ends the lanes and closes the connections, within two seconds. What waits is answered first.
     pub(crate) async fn close(&self) {
         self.stop.cancel();
-        self.lanes.close();
+        self.tasks.close();
         let closed = tokio::time::timeout(Duration::from_secs(2), async {
-            self.lanes.wait().await;
+            self.tasks.wait().await;
             match &self.pools {
                 Pools::Sqlite { readers, writer } => {
                     readers.close().await;
@@ -249,14 +284,14 @@ impl Store {
     }
 }
 
-/// Queues a question and waits for its answer; both waits are bounded.
+/// Queues a question and waits for its answer.
 async fn ask<Q, T>(queue: &mpsc::Sender<Q>, question: impl FnOnce(Reply<T>) -> Q) -> Result<T, Unavailable> {
-    let (reply, answer) = oneshot::channel();
-    queue.send_timeout(question(reply), PATIENCE).await.map_err(|_| Unavailable)?;
-    match tokio::time::timeout(PATIENCE, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) | Err(_) => Err(Unavailable),
-    }
+    let answered = async {
+        let (reply, answer) = oneshot::channel();
+        queue.send(question(reply)).await.map_err(|_| Unavailable)?;
+        answer.await.map_err(|_| Unavailable)?
+    };
+    tokio::time::timeout(PATIENCE, answered).await.unwrap_or(Err(Unavailable))
 }
 
 /// Removes old keys now and then; a missed round is made up for by the next.
@@ -267,9 +302,8 @@ async fn prune_keys(writes: mpsc::Sender<Write>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        if writes.send_timeout(Write::Prune { before: now() - KEY_LIFETIME }, PATIENCE).await.is_err() {
-            tracing::debug!("the write queue is full; old idempotency keys stay until the next round");
-        }
+        let before = now() - KEY_LIFETIME;
+        while let Ok(true) = ask(&writes, |reply| Write::Prune { before, reply }).await {}
     }
 }
 
@@ -278,9 +312,6 @@ fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
-
-/// The lanes of one direction share a queue.
-type Shared<Q> = Arc<tokio::sync::Mutex<mpsc::Receiver<Q>>>;
 
 /// The lists that wait, each with everybody who waits for the same one.
 #[derive(Debug, Default)]

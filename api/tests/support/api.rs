@@ -1,5 +1,6 @@
 //! The program as a process, and a client for it.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,13 +15,14 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sqlx::{Connection, Executor};
 use tempfile::TempDir;
 
 use super::{Postgres, until};
 
-/// The program under test, with a clean environment.
-pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_task-api"));
+/// The program under test, or another one, with a clean environment.
+pub(crate) fn program(other: Option<&OsStr>) -> Command {
+    let mut command = Command::new(other.unwrap_or(OsStr::new(env!("CARGO_BIN_EXE_task-api"))));
     command.env_clear();
     // Where a build that counts covered lines writes its counters.
     if let Some(file) = std::env::var_os("LLVM_PROFILE_FILE") {
@@ -32,6 +34,7 @@ pub(crate) fn program() -> Command {
 /// How a service is to be started.
 #[derive(Debug)]
 pub(crate) struct ApiBuilder {
+    program: Option<OsString>,
     variables: Vec<(String, String)>,
     scratch: Option<Arc<TempDir>>,
 }
@@ -41,7 +44,7 @@ impl ApiBuilder {
     pub(crate) fn sqlite() -> Self {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let file = scratch.path().join("tasks.db");
-        let builder = Self { variables: Vec::new(), scratch: Some(Arc::new(scratch)) };
+        let builder = Self { program: None, variables: Vec::new(), scratch: Some(Arc::new(scratch)) };
         builder.set("TASKS_DATABASE_URL", &format!("sqlite://{}", file.display()))
     }
 
@@ -52,7 +55,7 @@ impl ApiBuilder {
 
     /// On the database of this URL.
     pub(crate) fn on(url: &str) -> Self {
-        Self { variables: Vec::new(), scratch: None }.set("TASKS_DATABASE_URL", url)
+        Self { program: None, variables: Vec::new(), scratch: None }.set("TASKS_DATABASE_URL", url)
     }
 
     /// Sets a variable of its environment.
@@ -63,7 +66,31 @@ impl ApiBuilder {
 
     /// Another replica on the same database.
     pub(crate) fn again(&self) -> Self {
-        Self { variables: self.variables.clone(), scratch: self.scratch.clone() }
+        Self {
+            program: self.program.clone(),
+            variables: self.variables.clone(),
+            scratch: self.scratch.clone(),
+        }
+    }
+
+    /// Another program than the one under test.
+    pub(crate) fn program(mut self, program: &OsStr) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
+    /// Changes the database behind the service's back.
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        let url = self.variables.iter().find(|(name, _)| name == "TASKS_DATABASE_URL");
+        let url = &url.expect("a database").1;
+        let done = if self.is_sqlite() {
+            let mut connection = sqlx::SqliteConnection::connect(url).await.expect("connected");
+            connection.execute(statement).await.map(drop)
+        } else {
+            let mut connection = sqlx::PgConnection::connect(url).await.expect("connected");
+            connection.execute(statement).await.map(drop)
+        };
+        done.expect("changed");
     }
 
     /// Whether it is on a SQLite file of its own.
@@ -78,7 +105,7 @@ impl ApiBuilder {
 
     /// Starts it without waiting.
     pub(crate) fn spawn(self) -> Api {
-        let mut command = program();
+        let mut command = program(self.program.as_deref());
         command
             .env("TASKS_HOST", "127.0.0.1")
             .env("TASKS_PORT", "0")

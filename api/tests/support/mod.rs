@@ -1,14 +1,16 @@
-//! What the tests share: the program as a process, a client, a PostgreSQL server, a small load balancer.
+//! What the tests share: the program as a process, a client, a PostgreSQL server, a small load balancer, a bad wire.
 
 mod api;
 mod postgres;
 mod proxy;
+mod wire;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use api::{Answer, Api, ApiBuilder, Client, program};
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
+pub(crate) use wire::Wire;
 
 /// Waiting for a condition ends here; nothing that works takes this long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

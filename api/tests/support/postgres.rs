@@ -97,6 +97,11 @@ impl Postgres {
         self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The URL of a database.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://tester:not-a-secret@127.0.0.1:{}/{database}", self.port)
@@ -104,8 +109,17 @@ impl Postgres {
 
     /// A fresh database; its URL.
     pub(crate) fn create_database(&self) -> String {
+        self.create_database_with(&[])
+    }
+
+    /// A fresh database made with these flags of `createdb`; its URL.
+    pub(crate) fn create_database_with(&self, flags: &[&str]) -> String {
         let name = format!("tasks{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.run("createdb", &["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "tester", &name]);
+        let port = self.port.to_string();
+        let mut arguments = vec!["-h", "127.0.0.1", "-p", &port, "-U", "tester"];
+        arguments.extend_from_slice(flags);
+        arguments.push(&name);
+        self.run("createdb", &arguments);
         self.url(&name)
     }
 
