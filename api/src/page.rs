@@ -23,7 +23,7 @@ const TEXTS: [(&str, &str, &str); 13] = [
     ("more", "Mostrar mais", "Show more"),
     ("no_script", "Esta página precisa de JavaScript.", "This page needs JavaScript."),
     ("empty", "Nenhuma tarefa ainda.", "No tasks yet."),
-    ("count", "Tarefas: #", "Tasks: #"),
+    ("count", "# no total", "# in total"),
     ("remove", "Excluir", "Delete"),
     ("offline", "O serviço não respondeu. Tente de novo.", "The service did not answer. Try again."),
     ("tag", Language::Portuguese.tag(), Language::English.tag()),

@@ -84,6 +84,14 @@ class Browser {
   async picture(name) {
     if (pictures) writeFileSync(join(pictures, `${name}.png`), Buffer.from(await command("GET", `${this.path}/screenshot`), "base64"));
   }
+  // How the page would look to others: a dark desktop, a narrow screen.
+  async look(scheme, width) {
+    const cdp = (cmd, params) => command("POST", `${this.path}/goog/cdp/execute`, { cmd, params });
+    await cdp("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
+    await cdp("Emulation.setDeviceMetricsOverride", { width, height: 600, deviceScaleFactor: 1, mobile: width < 500 });
+  }
+  // What the keyboard is on: an id, or the name that a screen reader says.
+  focus() { return this.run(`() => document.activeElement.id || document.activeElement.getAttribute("aria-label")`); }
   // Complaints of the browser itself: blocked scripts, failed loads. Answers of 4xx are part of the test.
   async complaints() {
     const entries = await command("POST", `${this.path}/se/log`, { type: "browser" });
@@ -103,6 +111,7 @@ try {
   await browser.go(url);
   assert.equal(await browser.text("h1"), "Tarefas");
   await until("the empty list is named", async () => (await browser.text("#state")) === "Nenhuma tarefa ainda.");
+  await browser.picture("empty");
 
   await browser.type("#title", "Comprar pão\n");
   await browser.expectRows([["Comprar pão", false]]);
@@ -121,6 +130,7 @@ try {
   await browser.expectRows([["Comprar pão", true], ["<b>não é HTML</b> & 'aspas'", false]]);
   await browser.click("#tasks li:first-child button");
   await browser.expectRows([["<b>não é HTML</b> & 'aspas'", false]]);
+  await until("the keyboard is on the next task", async () => (await browser.focus()) === "Excluir: <b>não é HTML</b> & 'aspas'");
   await browser.go(url);
   await browser.expectRows([["<b>não é HTML</b> & 'aspas'", false]]);
   assert.deepEqual(await browser.complaints(), []);
@@ -132,8 +142,33 @@ try {
   await until("one page is shown", async () => (await browser.rows()).length === 100);
   await browser.click("#more");
   await until("the rest is shown", async () => (await browser.rows()).length === 121);
-  assert.equal(await browser.text("#state"), "Tarefas: 121");
+  assert.equal(await browser.text("#state"), "121 no total");
+  // A task that somebody else has deleted leaves the list when it is touched, and the reason is shown.
+  const gone = (await (await fetch(`${url}/tasks?limit=1`)).json())[0];
+  await fetch(`${url}/tasks/${gone.id}`, { method: "DELETE" });
+  await browser.click("#tasks li:first-child input");
+  await until("the reason is shown", async () => (await browser.text("#error")) === "Tarefa não encontrada");
+  await until("it has left the list", async () => (await browser.rows())[0][0] !== gone.title);
+  await browser.look("dark", 390);
+  await browser.picture("narrow-dark");
   await browser.close();
+
+  // The answer is lost after the task was stored: adding it again makes no second one.
+  const own = await startService({});
+  const lossy = await Browser.open("en-US");
+  await lossy.go(own);
+  await until("the list is there", async () => (await lossy.text("#state")) === "No tasks yet.");
+  await lossy.run(`() => {
+    const whole = window.fetch;
+    window.fetch = async (...request) => { await whole(...request); window.fetch = whole; throw new TypeError("lost"); };
+  }`);
+  await lossy.type("#title", "Once\n");
+  await until("the loss is shown", async () => (await lossy.text("#error")).startsWith("The service did not answer"));
+  await lossy.picture("english-lost");
+  await lossy.click("#add button");
+  await lossy.expectRows([["Once", false]]);
+  assert.equal((await (await fetch(`${own}/tasks`)).json()).length, 1);
+  await lossy.close();
 
   const guarded = await startService({ API_TOKEN: "s3cret" });
   const english = await Browser.open("en-US");
@@ -145,6 +180,7 @@ try {
   await english.type("#token", "s3cret\n");
   await english.click("#add button");
   await english.expectRows([["Buy bread", false]]);
+  await english.picture("english-list");
   assert.deepEqual(await english.complaints(), []);
   await english.close();
   console.log("page: ok");
