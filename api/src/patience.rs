@@ -166,3 +166,45 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
         self.write_patiently(context, AsyncWrite::poll_shutdown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+        let (near, far) = tokio::io::duplex(16);
+        let (mut stream, _clock) = watch(near);
+        let started = tokio::time::Instant::now();
+        let error = stream.write_all(&[0; 64]).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!((STALL..STALL * 2).contains(&started.elapsed()));
+        drop(far);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let (mut stream, _clock) = watch(near);
+        let sending = async {
+            stream.write_all(&[7; 160]).await.expect("taken bit by bit");
+            stream.flush().await.expect("flushed");
+            stream.shutdown().await.expect("ended");
+        };
+        let taking = async {
+            let mut taken = Vec::new();
+            let mut some = [0; 16];
+            loop {
+                tokio::time::sleep(STALL / 2).await;
+                match far.read(&mut some).await.expect("open") {
+                    0 => return taken,
+                    length => taken.extend_from_slice(&some[..length]),
+                }
+            }
+        };
+        let ((), taken) = futures_util::join!(sending, taking);
+        assert_eq!(taken, [7; 160]);
+    }
+}

@@ -86,16 +86,21 @@ async fn an_update_of_both_replicas_fails_no_request() {
     }
     until("the load runs", async || (tally.answered.load(Ordering::Relaxed) > 200).then_some(())).await;
     // Swarm's start-first, one replica after the other: the new one is ready before the old one is told to end.
-    let mut new: Vec<Api> = Vec::new();
-    for mut api in old.drain(..) {
-        let replica = builder.again().start().await;
-        proxy.add(&replica.address);
-        until("the new replica is ready", async || proxy.ready().contains(&replica.address).then_some(()))
+    for _ in 0..repetitions(1, 10) {
+        let mut new: Vec<Api> = Vec::new();
+        for mut api in old.drain(..) {
+            let replica = builder.again().start().await;
+            proxy.add(&replica.address);
+            until("the new replica is ready", async || {
+                proxy.ready().contains(&replica.address).then_some(())
+            })
             .await;
-        new.push(replica);
-        api.signal(Signal::TERM);
-        assert_eq!(api.ended().await.code(), Some(0));
-        assert!(api.log().iter().any(|line| line.contains("all requests ended")), "{:#?}", api.log());
+            new.push(replica);
+            api.signal(Signal::TERM);
+            assert_eq!(api.ended().await.code(), Some(0));
+            assert!(api.log().iter().any(|line| line.contains("all requests ended")), "{:#?}", api.log());
+        }
+        old = new;
     }
     let before = tally.answered.load(Ordering::Relaxed);
     until("the new replicas serve", async || {
