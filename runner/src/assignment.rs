@@ -63,7 +63,9 @@ pub struct JobConfig {
     pub place_env: BTreeMap<String, String>,
     /// `runner.hooks.job_started` and `job_completed`.
     pub hooks: [Option<PathBuf>; 2],
-    /// A host folder for the workspace of each job (`container.bind_workdir`).
+    /// `runner.patch_actions`.
+    pub patch_actions: bool,
+    /// A host folder that takes the workspace's place.
     pub bind_workspace: Option<PathBuf>,
 }
 
@@ -82,6 +84,7 @@ impl Default for JobConfig {
             set_act_env: true,
             place_env: BTreeMap::new(),
             hooks: [None, None],
+            patch_actions: true,
             bind_workspace: None,
         }
     }
@@ -225,6 +228,7 @@ impl Assignment {
                 instance_url: runner.address.clone(),
                 token: Some(token),
                 workflows_with_actions: false,
+                patch: runner.config.patch_actions,
                 local: Vec::new(),
             },
             inputs: inputs(&workflow, &context),

@@ -91,7 +91,14 @@ impl<E: JobEnv> JobRun<'_, E> {
     ) -> Result<String, Failed> {
         let place = self.place;
         let layout = place.layout();
-        let dockerfile = super::reference::clean_path(dockerfile, &action.shown)
+        // It may lie beside the action's own folder, but in its repository.
+        let folder = match &action.residence {
+            Residence::Archive { path, .. } => path.as_str(),
+            Residence::Workspace(folder) => {
+                folder.strip_prefix(&*layout.workspace).unwrap_or_default().trim_start_matches('/')
+            }
+        };
+        let dockerfile = super::reference::clean_path(&format!("{folder}/{dockerfile}"), &action.shown)
             .map_err(|error| Failed(error.to_string()))?;
         // The build's context is the folder of the Dockerfile.
         let (folder, file) = dockerfile.rsplit_once('/').unwrap_or(("", &dockerfile));
@@ -99,13 +106,8 @@ impl<E: JobEnv> JobRun<'_, E> {
             .map_err(|error| Failed(format!("cannot make a folder for the build: {error}")))?;
         let context = scratch.path().join("context.tar");
         match &action.residence {
-            Residence::Archive { archive, path, .. } => {
-                let prefix = [path.as_str(), folder]
-                    .iter()
-                    .filter(|part| !part.is_empty())
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .join("/");
+            Residence::Archive { archive, .. } => {
+                let prefix = folder.to_owned();
                 let (from, to) = (archive.path().to_owned(), context.clone());
                 tokio::task::spawn_blocking(move || subtree(&from, &prefix, &to))
                     .await
@@ -114,8 +116,8 @@ impl<E: JobEnv> JobRun<'_, E> {
                         Failed(format!("the build context of {} cannot be made: {error}", action.shown))
                     })?;
             }
-            Residence::Workspace(root) => {
-                let root = if folder.is_empty() { root.clone() } else { format!("{root}/{folder}") };
+            Residence::Workspace(_) => {
+                let root = crate::step::join(&layout.workspace, folder);
                 place.pack(&root, &context).await.map_err(|error| self.note_broken(&error))?;
             }
         }

@@ -33,6 +33,8 @@ pub struct ActionSource {
     pub token: Option<Secret<String>>,
     /// Whether called workflows come from `default_url` too: for runs without a server.
     pub workflows_with_actions: bool,
+    /// Whether stock actions are made to accept this server (`runner.patch_actions`).
+    pub patch: bool,
     /// Folders that stand for repositories: `owner/name` or `owner/name@ref`.
     pub local: Vec<(String, PathBuf)>,
 }
@@ -160,7 +162,7 @@ impl Actions {
             }
             let mut fetches = Vec::with_capacity(wanted.len());
             for wanted in &wanted {
-                fetches.push(self.fetch(wanted, store));
+                fetches.push(self.fetch(wanted, store, log));
             }
             let fetched = join_all(fetches).await;
             let mut next: Vec<(Reference, Origin)> = Vec::new();
@@ -245,7 +247,12 @@ impl Actions {
         Some((format!("{url} {} {}", remote.path, remote.git_ref), remote, origin))
     }
 
-    async fn fetch(&self, wanted: &Wanted, store: &ActionStore) -> Result<LoadedAction, GitError> {
+    async fn fetch(
+        &self,
+        wanted: &Wanted,
+        store: &ActionStore,
+        log: &JobLog,
+    ) -> Result<LoadedAction, GitError> {
         let reference = &wanted.reference;
         let archive = match self.source.stand_in(reference) {
             Some(folder) => store.pack_folder(folder).await?,
@@ -262,12 +269,42 @@ impl Actions {
         );
         let root = format!("{host}{}/{}", reference.name(), reference.git_ref);
         let definition = read_definition(&archive, reference).await?;
+        let archive = self.patched(archive, reference, store, log).await;
         Ok(LoadedAction {
             shown: reference.to_string(),
             definition,
             residence: Residence::Archive { archive, root, path: reference.path.clone() },
             origin: wanted.origin.clone(),
         })
+    }
+}
+
+impl Actions {
+    /// The patched copy of an action that needs one. Without it the action does what it does on its own.
+    async fn patched(
+        &self,
+        archive: Arc<Archive>,
+        reference: &RemoteReference,
+        store: &ActionStore,
+        log: &JobLog,
+    ) -> Arc<Archive> {
+        if !self.source.patch || self.source.stand_in(reference).is_some() {
+            return archive;
+        }
+        match store.patched(&archive).await {
+            Ok(None) => archive,
+            Ok(Some(copy)) => {
+                let row = format!(
+                    "Use a copy of {reference} that accepts this server (`runner.patch_actions: false` uses it as it is)"
+                );
+                log.row(&row).await;
+                copy
+            }
+            Err(error) => {
+                log.warning(&format!("{reference} cannot be patched and is used as it is: {error}")).await;
+                archive
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod git;
 mod go;
 mod load;
 mod node;
+mod patch;
 mod reference;
 mod run;
 mod store;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! <root>/archives/<repository key>/<commit>.tar   the tree of a commit, complete or absent
+//! <root>/archives/<repository key>/<commit>.N     its patched copy (`patch`); empty where there is nothing to patch
 //! <root>/refs/<key of repository and ref>         the commit that a tag or branch stood for when last asked
 //! <root>/scratch/                                 unfinished work, of no meaning after a crash
 //! ```
@@ -43,6 +44,9 @@ impl Default for StoreOptions {
         Self { offline: false, limit: 4 * 1024 * 1024 * 1024 }
     }
 }
+
+/// The suffix of patched copies: another one when what is patched changes.
+const PATCHED: &str = "1";
 
 /// The store. Clones share it.
 #[derive(Debug, Clone)]
@@ -142,6 +146,26 @@ impl ActionStore {
         Ok(archive)
     }
 
+    /// The same archive with its scripts patched for servers that are not github.com; `None` where they need none.
+    pub(crate) async fn patched(&self, archive: &Arc<Archive>) -> io::Result<Option<Arc<Archive>>> {
+        let turn = self.turn(&archive.path.to_string_lossy());
+        let _turn = turn.lock().await;
+        let path = archive.path.with_extension(PATCHED);
+        if let Some(copy) = hold(&archive.commit, path.clone()) {
+            return Ok((copy.path.metadata()?.len() > 0).then_some(copy));
+        }
+        let (from, scratch) = (archive.clone(), self.inner.root.join("scratch"));
+        let making = tokio::task::spawn_blocking(move || -> io::Result<()> {
+            let copy = tempfile::NamedTempFile::new_in(scratch)?;
+            super::patch::patch(&from.path, copy.path())?;
+            copy.persist(path).map_err(|error| error.error)?;
+            Ok(())
+        });
+        making.await.map_err(io::Error::other)??;
+        let copy = hold(&archive.commit, archive.path.with_extension(PATCHED));
+        Ok(copy.filter(|copy| copy.path.metadata().is_ok_and(|facts| facts.len() > 0)))
+    }
+
     /// A local folder as an archive, for an action that stands in for a repository.
     pub(crate) async fn pack_folder(&self, folder: &Path) -> Result<Arc<Archive>, GitError> {
         let (folder, scratch) = (folder.to_owned(), self.inner.root.join("scratch"));
@@ -168,16 +192,7 @@ impl ActionStore {
 
     /// An archive that is here, marked as used now.
     fn lookup(&self, repository: &str, commit: &str) -> Option<Arc<Archive>> {
-        let path = self.archive_path(repository, commit);
-        let file = File::open(&path).ok()?;
-        flock(&file, FlockOperation::LockShared).ok()?;
-        // Eviction may have unlinked it between the two calls.
-        if !path.exists() {
-            return None;
-        }
-        // The time of last use; a store that cannot be written still serves.
-        let _ = file.set_modified(SystemTime::now());
-        Some(Arc::new(Archive { commit: commit.to_owned(), path, _lock: file, _temporary: None }))
+        hold(commit, self.archive_path(repository, commit))
     }
 
     fn archive_path(&self, repository: &str, commit: &str) -> PathBuf {
@@ -215,21 +230,42 @@ impl ActionStore {
         }
     }
 
-    /// Removes scratch folders whose maker is gone: their lock is free.
+    /// Removes scratch folders whose maker is gone: their lock is free. Files in it, and beside the notes of refs, have
+    /// no lock of their own; only their age can tell.
     fn remove_abandoned(&self) {
-        for folder in entries(&self.inner.root.join("scratch")) {
-            let free = match File::open(folder.join("lock")) {
+        let old = |path: &Path| {
+            fs::metadata(path)
+                .and_then(|facts| facts.modified())
+                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 3600))
+        };
+        let unnamed = entries(&self.inner.root.join("refs"))
+            .into_iter()
+            .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp")));
+        for path in entries(&self.inner.root.join("scratch")).into_iter().chain(unnamed) {
+            let free = match File::open(path.join("lock")) {
                 Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
-                // Just being made, or dead before it had a lock: only age can tell.
-                Err(_) => fs::metadata(&folder)
-                    .and_then(|facts| facts.modified())
-                    .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 3600)),
+                // A file, or just being made, or dead before it had a lock.
+                Err(_) => old(&path),
             };
-            if free && let Err(error) = fs::remove_dir_all(&folder) {
-                tracing::warn!(%error, folder = %folder.display(), "cannot remove unfinished work of the action store");
+            let remove = || if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if free && let Err(error) = remove() {
+                tracing::warn!(%error, path = %path.display(), "cannot remove unfinished work of the action store");
             }
         }
     }
+}
+
+/// An archive that is here, held against eviction and marked as used now.
+fn hold(commit: &str, path: PathBuf) -> Option<Arc<Archive>> {
+    let file = File::open(&path).ok()?;
+    flock(&file, FlockOperation::LockShared).ok()?;
+    // Eviction may have unlinked it between the two calls.
+    if !path.exists() {
+        return None;
+    }
+    // The time of last use; a store that cannot be written still serves.
+    let _ = file.set_modified(SystemTime::now());
+    Some(Arc::new(Archive { commit: commit.to_owned(), path, _lock: file, _temporary: None }))
 }
 
 impl Archive {

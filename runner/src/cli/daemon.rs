@@ -53,9 +53,6 @@ struct Wanted {
     labels: Option<String>,
 }
 
-/// Bytes of a worker's stack. Only what is used takes memory; a job's whole story is one deep future.
-const STACK: usize = 8 << 20;
-
 /// Runs the subcommand.
 pub(super) fn run(args: DaemonArgs, outer: ConfigFile, environment: &Environment) -> ExitCode {
     let DaemonArgs { file, once, labels } = args;
@@ -69,7 +66,7 @@ pub(super) fn run(args: DaemonArgs, outer: ConfigFile, environment: &Environment
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(64)
-        .thread_stack_size(STACK)
+        .thread_stack_size(super::STACK)
         .thread_keep_alive(Duration::from_secs(2))
         .enable_all()
         .build();
@@ -353,6 +350,7 @@ fn job_config(settings: &Settings, environment: &Environment) -> JobConfig {
         force_rebuild: settings.container.force_rebuild,
         github_mirror: text(&runner.github_mirror),
         set_act_env: runner.set_act_env,
+        patch_actions: runner.patch_actions,
         hooks: [path(&runner.hooks.job_started), path(&runner.hooks.job_completed)],
         place_env,
         ..JobConfig::default()

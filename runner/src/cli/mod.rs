@@ -118,9 +118,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Bytes of a worker's stack. Only what is used takes memory; a job's whole story is one deep future, and each action
+/// inside an action makes it deeper.
+const STACK: usize = 8 << 20;
+
 /// As many threads as there are processors: for jobs.
 fn large() -> io::Result<Runtime> {
-    Builder::new_multi_thread().enable_all().build()
+    Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build()
 }
 
 /// One thread: for everything else.

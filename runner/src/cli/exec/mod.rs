@@ -515,6 +515,7 @@ fn options(
             instance_url: spec.server.clone(),
             token,
             workflows_with_actions: args.gitea_instance.is_none(),
+            patch: true,
             local: local.into_iter().map(|(name, path)| (name, PathBuf::from(path))).collect(),
         },
         working_tree: (!args.no_skip_checkout).then(|| Arc::new(WorkingTree::new(root.to_owned()))),
