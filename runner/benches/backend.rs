@@ -211,6 +211,7 @@ async fn main() {
             privileged: false,
             options: String::new(),
             workdir_parent: "/workspace".to_owned(),
+            bind_workdir: false,
             valid_volumes: Vec::new(),
             force_pull: false,
             service_ready_timeout: None,

@@ -51,6 +51,7 @@ impl Engine {
             privileged: container.privileged,
             options: container.options.clone(),
             workdir_parent: container.workdir_parent.clone(),
+            bind_workdir: container.bind_workdir,
             valid_volumes: container.valid_volumes.clone(),
             force_pull: container.force_pull,
             service_ready_timeout: container.service_ready_timeout,

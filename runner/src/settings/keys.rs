@@ -236,8 +236,8 @@ pub const KEYS: &[Key] = &[
         "runner.patch_actions",
         Bool,
         "true",
-        NotYet,
-        "Let the stock artifact and cache actions accept this server.",
+        Obeyed,
+        "Let the stock artifact and cache actions accept this server: a copy of them in the action store is patched, and a row says so.",
     ),
     official(
         "runner.labels",
@@ -374,8 +374,8 @@ pub const KEYS: &[Key] = &[
         "container.bind_workdir",
         Bool,
         "false",
-        NotYet,
-        "Mount a folder of the host as the workspace instead of a volume.",
+        Obeyed,
+        "Mount a folder of the host as the workspace instead of a volume: a folder of the task's own below `workdir_parent`, under the same path on the host and inside.",
     ),
     official(
         "container.service_ready_timeout",

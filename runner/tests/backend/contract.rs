@@ -15,7 +15,7 @@ pub(crate) async fn keeps<E: JobEnv>(env: &E) {
     exits_are_told_apart(env).await;
     output_arrives_whole_and_apart(env).await;
     files_go_in_and_come_out(env).await;
-    hostile_files_are_refused(env).await;
+    hostile_files_are_refused(env, &["pipe", "link", "folder"]).await;
     what_cannot_start_says_why(env).await;
     a_held_output_does_not_hold_the_step(env).await;
     a_cancel_ends_the_tree(env).await;
@@ -28,7 +28,8 @@ pub(crate) async fn keeps<E: JobEnv>(env: &E) {
 pub(crate) async fn keeps_without_agent<E: JobEnv>(env: &E) {
     the_layout_is_usable(env).await;
     files_go_in_and_come_out(env).await;
-    hostile_files_are_refused(env).await;
+    // The archives of some engines follow a link: inside the container, where the step could read as well.
+    hostile_files_are_refused(env, &["pipe", "folder"]).await;
     archives_go_both_ways(env).await;
     files_are_hashed(env).await;
     assert_eq!(run(env, script(env, "echo out; echo err >&2; exit 3")).await.0.exit, Exit::Code(3));
@@ -99,9 +100,9 @@ async fn files_go_in_and_come_out<E: JobEnv>(env: &E) {
     assert_eq!(env.read(ask(format!("{temp}/deep/er/out"), 100)).await.expect("read"), content("out\n"));
 }
 
-async fn hostile_files_are_refused<E: JobEnv>(env: &E) {
+async fn hostile_files_are_refused<E: JobEnv>(env: &E, names: &[&str]) {
     let temp = &env.layout().temp;
-    let collect = ["pipe", "link", "folder"].map(|name| ask(format!("{temp}/{name}"), 100)).to_vec();
+    let collect = names.iter().map(|name| ask(format!("{temp}/{name}"), 100)).collect();
     let text = format!("cd {temp} && mkfifo pipe && ln -s /etc/passwd link && mkdir folder");
     let (outcome, _) = run(env, ExecSpec { collect, ..script(env, &text) }).await;
     assert_eq!(outcome.exit, Exit::Code(0));

@@ -37,6 +37,7 @@ fn config(state: &tempfile::TempDir) -> DockerConfig {
         privileged: false,
         options: String::new(),
         workdir_parent: "/workspace".to_owned(),
+        bind_workdir: false,
         valid_volumes: Vec::new(),
         force_pull: false,
         service_ready_timeout: Some(Duration::from_mins(1)),
@@ -182,6 +183,33 @@ async fn a_user_who_is_not_root_owns_the_jobs_folders() {
         finish(&backend, env).await;
     }
     drop(backend);
+}
+
+#[tokio::test]
+async fn a_workspace_may_be_a_folder_of_this_machine_under_the_same_path() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let root = parent.path().to_str().expect("UTF-8").to_owned();
+    for user in ["", "--user 1234:1234"] {
+        let change = |config: &mut DockerConfig| {
+            config.bind_workdir = true;
+            config.workdir_parent = root.clone();
+        };
+        let Some((backend, _state)) = backend(change).await else { return };
+        let spec = spec(options(user));
+        let task = spec.task;
+        let env = prepare(&backend, spec).await.expect("a place");
+        let workspace = env.layout().workspace.clone();
+        assert!(workspace.starts_with(&root) && workspace.ends_with("/alice/project"), "{workspace}");
+        print(&env, "echo from the job > here").await;
+        let here = std::fs::read_to_string(format!("{workspace}/here")).expect("the same file");
+        assert_eq!(here, "from the job\n");
+        finish(&backend, env).await;
+        assert_eq!(std::fs::read_dir(&root).expect("still there").count(), 0);
+        // As a crash leaves it.
+        std::fs::create_dir_all(format!("{root}/{task}-{}/alice/project", "esteiratests")).expect("folders");
+        let reaped = backend.reap(OWNER, |other| other != task).await.expect("the engine answers");
+        assert_eq!(reaped.removed, [format!("workspace {root}/{task}-esteiratests")]);
+    }
 }
 
 #[tokio::test]
@@ -359,7 +387,7 @@ async fn an_action_in_a_container_shares_the_jobs_places_and_network() {
         let layout = env.layout().clone();
         print(&env, "echo from the job > shared").await;
         let output = format!("{}/output", layout.temp);
-        let text = "pwd; cat shared; echo $OUT; echo answer > $OUT; cat /github/runner_temp/given; hostname > name; exit 4";
+        let text = "pwd; cat shared; echo $OUT; echo answer > $OUT; cat /github/runner_temp/given; readlink /proc/self/ns/net > name; exit 4";
         let container = ContainerSpec {
             image: image(),
             env: BTreeMap::from([("OUT".to_owned(), output.clone())]),
@@ -382,8 +410,9 @@ async fn an_action_in_a_container_shares_the_jobs_places_and_network() {
         assert_eq!(outcome.exit, Exit::Code(4), "{transport:?} {} {}", kept.out(), kept.err());
         assert_eq!(kept.out(), "/github/workspace\nfrom the job\n/github/runner_temp/output\ngiven\n");
         assert_eq!(outcome.files, [content("answer\n")]);
-        // One network: the name is the job's own.
-        assert_eq!(print(&env, "[ \"$(cat name)\" = \"$(hostname)\" ] && echo same").await, "same\n");
+        // One network: the job's own.
+        let same = "[ \"$(cat name)\" = \"$(readlink /proc/self/ns/net)\" ] && echo same";
+        assert_eq!(print(&env, same).await, "same\n");
 
         let missing = ImageRun { entrypoint: vec!["/no/such".into()], args: None, ..run };
         let outcome = env.run_image(missing, &mut kept, &Cancel::new()).await.expect("an end");
@@ -509,12 +538,13 @@ async fn an_agent_without_its_runner_ends_the_container() {
 #[tokio::test]
 async fn an_image_without_anything_in_it_is_enough() {
     let Some((backend, state)) = backend(|_| {}).await else { return };
-    let tag = format!("esteira-test-{}:empty", uuid_of(&state));
+    // Podman gives what it imports no other tag.
+    let tag = format!("esteira-test-{}:latest", uuid_of(&state));
     let engine = bollard::Docker::connect_with_defaults().expect("a client");
     let import = bollard::query_parameters::CreateImageOptionsBuilder::default()
         .from_src("-")
-        .repo(tag.trim_end_matches(":empty"))
-        .tag("empty")
+        .repo(tag.trim_end_matches(":latest"))
+        .tag("latest")
         .build();
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();

@@ -8,8 +8,8 @@ use bollard::{
     container::LogOutput,
     models::{HostConfigLogConfig, Mount, MountType},
     query_parameters::{
-        AttachContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-        RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+        AttachContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+        StartContainerOptions, WaitContainerOptions,
     },
 };
 use futures_util::StreamExt;
@@ -24,6 +24,7 @@ use super::{
     listening::Listener,
     name,
     options::Role,
+    podman,
     services::{self, JobOwner, Service},
     setup::bind,
 };
@@ -158,8 +159,7 @@ impl Beside {
                 bind(root, &root.to_string_lossy(), false),
             ]),
             Share::Container { workspace, root, id } => {
-                let docker = &self.backend.shared.engine.docker;
-                let inspected = docker.inspect_container(id, None::<InspectContainerOptions>).await;
+                let inspected = self.backend.shared.engine.inspect(id).await;
                 let inspected = inspected.map_err(engine::failed("looking at the job's container"))?;
                 let points = inspected.mounts.unwrap_or_default();
                 let mut mounts = Vec::new();
@@ -289,7 +289,13 @@ impl Beside {
         let docker = &self.backend.shared.engine.docker;
         let attach = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
         let attached = docker.attach_container(id, Some(attach)).await;
-        let mut printed = attached.map_err(engine::failed("attaching to the step's container"))?.output;
+        let mut printed = match attached {
+            Ok(attached) => attached.output,
+            Err(error) if podman::is_start_failure(&error) => {
+                return Ok(Exit::NotStarted(engine::message(&error)));
+            }
+            Err(error) => return Err(engine::failed("attaching to the step's container")(error)),
+        };
         if let Err(error) = docker.start_container(id, None::<StartContainerOptions>).await {
             let message = engine::message(&error);
             return match engine::status(&error) {

@@ -28,6 +28,8 @@ pub struct Engine {
     pub(super) arch: String,
     /// Name and version, for the log.
     pub(super) product: String,
+    /// It is Podman behind a compatible socket.
+    pub(super) is_podman: bool,
 }
 
 impl Engine {
@@ -82,12 +84,18 @@ pub(super) async fn connect(
     };
     let spoken = version.api_version.as_deref().and_then(parse_version).unwrap_or(*API_DEFAULT_VERSION);
     let spoken = if spoken < *API_DEFAULT_VERSION { spoken } else { *API_DEFAULT_VERSION };
-    let product = version.platform.map_or_else(|| "engine".to_owned(), |platform| platform.name);
+    let is_podman = version.components.iter().flatten().any(|component| component.name.starts_with("Podman"));
+    let product = match version.platform {
+        _ if is_podman => "Podman".to_owned(),
+        Some(platform) => platform.name,
+        None => "engine".to_owned(),
+    };
     Ok(Engine {
         docker: client(&address, &spoken, watch)?.with_request_modifier(url_safe_credentials),
         arch: version.arch.unwrap_or_default(),
         product: format!("{product} {} (API {spoken})", version.version.unwrap_or_default()),
         address: address.host,
+        is_podman,
     })
 }
 

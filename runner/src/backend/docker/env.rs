@@ -6,7 +6,7 @@ use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::{Beside, Shared, batched::Batched, engine, transport};
+use super::{Beside, Shared, batched::Batched, bound::Bound, engine, transport};
 use crate::{
     backend::{
         BackendError, Collected, ExecOutcome, ExecSpec, FileIn, FileOut, ImageBuild, ImageRun, JobEnv,
@@ -83,14 +83,22 @@ pub struct DockerEnv {
     layout: Layout,
     way: Way,
     beside: Beside,
+    /// The workspace, where it is a folder of this machine.
+    bound: Option<Bound>,
     socket_folder: Option<TempDir>,
     starting: JoinSet<Result<(), bollard::errors::Error>>,
 }
 
 impl DockerEnv {
-    pub(super) fn new(shared: Arc<Shared>, layout: Layout, place: transport::Place, beside: Beside) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        layout: Layout,
+        place: transport::Place,
+        beside: Beside,
+        bound: Option<Bound>,
+    ) -> Self {
         let transport::Place { way, socket_folder, starting, .. } = place;
-        Self { shared, layout, way, beside, socket_folder, starting }
+        Self { shared, layout, way, beside, bound, socket_folder, starting }
     }
 
     /// Adds what the engine knows about the end of the container.
@@ -204,6 +212,9 @@ impl JobEnv for DockerEnv {
             report.left_over.push(format!("containers of the job were not removed within {seconds} s"));
         }
         drop(self.socket_folder.take());
+        if let Some(bound) = self.bound.take() {
+            report.left_over.extend(bound.remove().await.err());
+        }
         report
     }
 }

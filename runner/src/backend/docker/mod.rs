@@ -11,6 +11,7 @@ mod attach;
 mod auth;
 mod batched;
 mod beside;
+mod bound;
 mod build;
 mod create;
 mod engine;
@@ -18,6 +19,7 @@ mod env;
 mod image;
 mod listening;
 mod options;
+mod podman;
 mod ports;
 mod reap;
 mod services;
@@ -81,6 +83,8 @@ pub struct DockerConfig {
     pub options: String,
     /// `container.workdir_parent`, absolute.
     pub workdir_parent: String,
+    /// `container.bind_workdir`: the workspace is a folder of this machine, under the same path.
+    pub bind_workdir: bool,
     /// `container.valid_volumes`.
     pub valid_volumes: Vec<String>,
     /// `container.force_pull`.

@@ -76,7 +76,6 @@ fn rule(name: &str) -> Option<(Rule, bool)> {
     use Rule::{Apply, Grant, Ignore, Refuse};
     Some(match name {
         "add-host"
-        | "annotation"
         | "blkio-weight"
         | "blkio-weight-device"
         | "cap-drop"
@@ -125,9 +124,10 @@ fn rule(name: &str) -> Option<(Rule, bool)> {
         | "user"
         | "volume" => (Apply, false),
         "init" | "no-healthcheck" | "publish-all" | "read-only" => (Apply, true),
-        "cap-add" | "cgroup-parent" | "cgroupns" | "cpu-rt-period" | "cpu-rt-runtime" | "device"
-        | "device-cgroup-rule" | "gpus" | "ipc" | "oom-score-adj" | "pid" | "runtime" | "security-opt"
-        | "sysctl" | "userns" | "uts" | "volumes-from" => (Grant, false),
+        // Annotations steer runtimes: with some they choose programs and mounts of the host.
+        "annotation" | "cap-add" | "cgroup-parent" | "cgroupns" | "cpu-rt-period" | "cpu-rt-runtime"
+        | "device" | "device-cgroup-rule" | "gpus" | "ipc" | "oom-score-adj" | "pid" | "runtime"
+        | "security-opt" | "sysctl" | "userns" | "uts" | "volumes-from" => (Grant, false),
         "oom-kill-disable" | "privileged" => (Grant, true),
         "name" | "network" | "workdir" | "cidfile" | "restart" | "log-driver" | "log-opt" => {
             (Ignore(OURS), false)
@@ -504,6 +504,12 @@ mod tests {
             "--cgroup-parent /",
             "--sysctl a=b",
             "--oom-kill-disable",
+            "--oom-score-adj -500",
+            "--cpu-rt-runtime 1",
+            "--annotation run.oci.handler=x",
+            "-it --pid host",
+            "--init --cap-add=ALL",
+            "-e A=--x --ipc host",
         ] {
             let reason = job(text).expect_err(text);
             assert!(reason.contains("`container.privileged: true`"), "{reason}");

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+    ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
 
-use super::{AGENT, DockerBackend, OWNER, TASK, engine};
+use super::{AGENT, DockerBackend, OWNER, TASK, bound::Bound, engine};
 use crate::backend::BackendError;
 
 /// What was found and removed, or could not be: one sentence each, for the daemon's log.
@@ -46,13 +45,22 @@ impl DockerBackend {
         owner: &str,
         is_live: impl Fn(i64) -> bool + Send + Sync,
     ) -> Result<Reaped, BackendError> {
-        self.remove(&[format!("{OWNER}={owner}")], |task| !is_live(task)).await
+        let mut reaped = self.remove(&[format!("{OWNER}={owner}")], |task| !is_live(task)).await?;
+        self.remove_bound(owner, |task| !is_live(task), &mut reaped).await;
+        Ok(reaped)
     }
 
     /// Removes what one task has; failures are in the daemon's log, since the next start tries again.
     pub(super) async fn remove_task(&self, owner: &str, task: i64) {
         let labels = [format!("{OWNER}={owner}"), format!("{TASK}={task}")];
-        match self.remove(&labels, |_| true).await {
+        let removed = match self.remove(&labels, |_| true).await {
+            Ok(mut reaped) => {
+                self.remove_bound(owner, |other| other == task, &mut reaped).await;
+                Ok(reaped)
+            }
+            failed => failed,
+        };
+        match removed {
             Ok(reaped) if reaped.left_over.is_empty() => {}
             Ok(reaped) => {
                 tracing::warn!(task, left_over = ?reaped.left_over, "a job's preparation was not undone");
@@ -68,9 +76,8 @@ impl DockerBackend {
     ) -> Result<Reaped, BackendError> {
         let docker = &self.shared.engine.docker;
         let mut reaped = Reaped::default();
-        let list = ListContainersOptionsBuilder::default().all(true).filters(&by_label(labels)).build();
-        let containers =
-            docker.list_containers(Some(list)).await.map_err(engine::failed("listing containers"))?;
+        let listed = self.shared.engine.containers(labels).await;
+        let containers = listed.map_err(engine::failed("listing containers"))?;
         for container in containers {
             if !task_of(container.labels.as_ref()).is_some_and(&dead) {
                 continue;
@@ -96,6 +103,20 @@ impl DockerBackend {
             }
         }
         Ok(reaped)
+    }
+
+    /// Removes workspaces on this machine.
+    async fn remove_bound(&self, owner: &str, dead: impl Fn(i64) -> bool, reaped: &mut Reaped) {
+        for bound in Bound::all(&self.shared.config.workdir_parent, owner) {
+            if !dead(bound.task()) {
+                continue;
+            }
+            let what = format!("workspace {}", bound.parent());
+            match bound.remove().await {
+                Ok(()) => reaped.removed.push(what),
+                Err(reason) => reaped.left_over.push(reason),
+            }
+        }
     }
 
     /// Removes agents of other versions, copies and volumes, that nothing uses any more. For idle times.

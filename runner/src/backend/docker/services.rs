@@ -16,6 +16,7 @@ use super::{
     listening::Listener,
     name,
     options::Role,
+    podman,
 };
 use crate::backend::{BackendError, JobSpec, Notes, ServiceFacts, ServiceSpec};
 
@@ -119,7 +120,7 @@ pub(super) async fn ready<N: Notes>(
                 show(shared, service, notes).await;
             }
             Standing::Unhealthy(probe) => return Err(failed(shared, service, &probe, notes).await),
-            Standing::Starting => wait(shared, service, notes).await?,
+            Standing::Starting => wait(shared, service, &inspected, notes).await?,
         }
         Ok(((service.id.clone(), facts), listener))
     }))
@@ -158,18 +159,38 @@ fn standing(inspected: &ContainerInspectResponse) -> Standing {
 }
 
 fn has_health_check(inspected: &ContainerInspectResponse) -> bool {
-    inspected.state.as_ref().is_some_and(|state| state.health.is_some())
+    let health = inspected.state.as_ref().and_then(|state| state.health.as_ref());
+    // Podman shows an empty one where there is none.
+    !matches!(
+        health.and_then(|health| health.status),
+        None | Some(HealthStatusEnum::EMPTY | HealthStatusEnum::NONE)
+    )
 }
 
 async fn look(shared: &Shared, service: &Service) -> Result<ContainerInspectResponse, BackendError> {
-    let inspected = shared.engine.docker.inspect_container(&service.container, None).await;
+    let inspected = shared.engine.inspect(&service.container).await;
     inspected.map_err(engine::failed(format!("looking at the service {}", service.id)))
 }
 
-async fn wait<N: Notes>(shared: &Shared, service: &Service, notes: &N) -> Result<(), BackendError> {
+async fn wait<N: Notes>(
+    shared: &Shared,
+    service: &Service,
+    inspected: &ContainerInspectResponse,
+    notes: &N,
+) -> Result<(), BackendError> {
     let Some(limit) = shared.config.service_ready_timeout else { return Ok(()) };
     let deadline = Instant::now() + limit;
     notes.note(&format!("Waiting for the service {} to be healthy", service.id)).await;
+    let check = inspected.config.as_ref().and_then(|config| config.healthcheck.as_ref());
+    if let (true, Some(check)) = (shared.engine.is_podman, check) {
+        return match podman::probe(&shared.engine, &service.container, check, deadline).await {
+            Ok(()) => {
+                notes.note(&format!("The service {} is healthy", service.id)).await;
+                Ok(())
+            }
+            Err(reason) => Err(failed(shared, service, &reason, notes).await),
+        };
+    }
     let filters = std::collections::HashMap::from([
         ("container".to_owned(), vec![service.container.clone()]),
         ("event".to_owned(), vec!["health_status".to_owned(), "die".to_owned()]),

@@ -11,6 +11,7 @@ use bollard::models::{Mount, MountType, MountVolumeOptions, NetworkCreateRequest
 
 use super::{
     Beside, Share, Shared,
+    bound::{self, Bound},
     create::{Plan, refused},
     engine,
     env::{DockerEnv, Way},
@@ -32,7 +33,7 @@ const TOOLS: &str = "/opt/hostedtoolcache";
 /// Makes the place. What it has made when it fails is found by its labels.
 pub(super) async fn prepare<N: Notes>(
     shared: &Arc<Shared>,
-    spec: JobSpec,
+    mut spec: JobSpec,
     notes: &N,
     cancel: &Cancel,
 ) -> Result<DockerEnv, BackendError> {
@@ -40,11 +41,17 @@ pub(super) async fn prepare<N: Notes>(
     let container = spec.container.clone().unwrap_or_default();
     let labels = labels(&spec.owner, spec.task);
     let (repository_owner, repository) = spec.repository.split_once('/').unwrap_or(("", &spec.repository));
-    let workspace = [config.workdir_parent.trim_end_matches('/'), repository_owner, repository]
+    let bound = config.bind_workdir.then(|| Bound::new(&config.workdir_parent, &spec.owner, spec.task));
+    let parent = bound.as_ref().map_or(config.workdir_parent.as_str(), Bound::parent);
+    let workspace = [parent.trim_end_matches('/'), repository_owner, repository]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join("/");
+    if bound.is_some() {
+        bound::make(&workspace)?;
+        spec.bind_workspace = Some(workspace.clone().into());
+    }
     let mut plan =
         Plan::new(shared, &container, Role::Job, &config.options, name(&spec.name, "job"), labels.clone())?;
     plan.add_mounts(own_mounts(shared, &spec, &workspace, &labels));
@@ -122,7 +129,7 @@ pub(super) async fn prepare<N: Notes>(
         network: network.unwrap_or_else(|| "bridge".to_owned()),
         services,
     };
-    Ok(DockerEnv::new(Arc::clone(shared), layout, place, beside))
+    Ok(DockerEnv::new(Arc::clone(shared), layout, place, beside, bound))
 }
 
 fn with_path(mut environ: BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -260,7 +260,7 @@ pub(super) async fn describe_end(shared: &Shared, id: &str) -> String {
 }
 
 async fn end(shared: &Shared, id: &str) -> String {
-    let inspected = shared.engine.docker.inspect_container(id, None).await;
+    let inspected = shared.engine.inspect(id).await;
     let state = match inspected {
         Ok(container) => container.state.unwrap_or_default(),
         Err(error) if engine::status(&error) == Some(404) => {

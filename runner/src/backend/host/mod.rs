@@ -129,7 +129,7 @@ impl Drop for Scratch {
 }
 
 /// Removes a folder and all in it; folders that a job has closed are opened first.
-fn remove_tree(path: &Path) -> std::io::Result<()> {
+pub(super) fn remove_tree(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let remove = || match fs::remove_dir_all(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

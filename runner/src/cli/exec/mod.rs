@@ -393,6 +393,7 @@ async fn backends(
         options: args.container_opts.clone().unwrap_or_default(),
         workdir_parent: "/workspace".to_owned(),
         // It is the user's own machine.
+        bind_workdir: false,
         valid_volumes: vec!["**".to_owned()],
         force_pull: args.pull,
         service_ready_timeout: Some(Duration::from_secs(300)),
