@@ -5,4 +5,5 @@
 mod actions;
 mod backend;
 mod deploy;
+mod hostile;
 mod tricky;

@@ -38,6 +38,80 @@ pub(super) const FILES: &[(&str, &str)] = &[
         "name: n\ninputs:\n  token: {default: inner}\nruns:\n  using: composite\n  steps:\n  - {shell: sh, run: 'echo got ${{ inputs.token }}'}\n",
     ),
     ("lock", "x\n"),
+    (
+        "words/action.yml",
+        "name: w\nruns:\n  using: docker\n  image: docker://esteira-test/base\n  entrypoint: echo\n  args: [from, the action]\n",
+    ),
+    ("post/action.yml", "name: p\nruns: {using: node20, main: main.js, post: post.js, post-if: success()}\n"),
+    ("shared/.keep", ""),
+    ("post/main.js", "console.log('main ran')\n"),
+    ("post/post.js", "console.log('post ran')\n"),
+];
+
+/// Those that need an engine; each job is in the image `esteira-test/base`.
+pub(super) const CONTAINER_CASES: &[Case] = &[
+    Case {
+        name: "c03-a-container-has-sh",
+        keys: "container: esteira-test/base",
+        steps: "- run: '[[ a == a ]] && echo bash'",
+        says: &[],
+        never: &["bash"],
+        succeeds: false,
+    },
+    case("c03-a-labels-image-has-bash", "- run: '[[ a == a ]] && echo bash'", &["bash"], &[], true),
+    Case {
+        name: "c23-the-jobs-env-is-above-the-containers",
+        keys: "env: {V: job}\n    container: {image: esteira-test/base, env: {V: cont, W: cont}}",
+        steps: "- run: echo $V $W",
+        says: &["job cont"],
+        never: &[],
+        succeeds: true,
+    },
+    Case {
+        name: "c24-what-is-written-is-above-the-containers",
+        keys: "container: {image: esteira-test/base, env: {V: a}}",
+        steps: "- run: echo \"$V\"; echo V=b >> $GITHUB_ENV\n- run: echo then $V",
+        says: &["a", "then b"],
+        never: &[],
+        succeeds: true,
+    },
+    case(
+        "c38-a-limit-ends-the-process-itself",
+        "- {run: echo begun; sleep 611, timeout-minutes: 0.01, continue-on-error: true}\n- run: pgrep -f 'sleep [6]11' || echo it is gone",
+        &["begun", "it is gone"],
+        &[],
+        true,
+    ),
+    case(
+        "c44-the-actions-own-arguments-win",
+        "- uses: actions/checkout@v4\n- {uses: ./words, with: {args: from the step}}",
+        &["from the action"],
+        &["from the step"],
+        true,
+    ),
+    Case {
+        name: "c47-a-service-has-volumes",
+        keys: "container: {image: esteira-test/base, volumes: ['./shared:/seen']}\n    services: {one: {image: esteira-test/base, volumes: ['./shared:/mine'], command: ['sh', '-c', 'echo mounted > /mine/file; sleep 600']}}",
+        steps: "- {run: 'until [ -s /seen/file ]; do sleep 0.1; done; cat /seen/file', timeout-minutes: 1}",
+        says: &["mounted"],
+        never: &[],
+        succeeds: true,
+    },
+    Case {
+        name: "c48-an-image-with-nothing-in-it",
+        keys: "container: esteira-test/empty",
+        steps: "- {uses: 'docker://esteira-test/base', with: {entrypoint: echo, args: beside it}}",
+        says: &["beside it"],
+        never: &[],
+        succeeds: true,
+    },
+    case(
+        "c49-a-post-may-want-success",
+        "- uses: actions/checkout@v4\n- uses: ./post\n- run: exit 1",
+        &["main ran"],
+        &["post ran"],
+        false,
+    ),
 ];
 
 pub(super) const CASES: &[Case] = &[

@@ -1,19 +1,21 @@
-//! The corners of job execution in which runners differ, each in GitHub's form, through the real program on the host.
+//! The corners of job execution in which runners differ, each in GitHub's form, through the real program: on the host,
+//! and in containers those that need some.
 //!
-//! All cases are jobs of one workflow, so the program runs once.
+//! All cases of a place are jobs of one workflow, so the program runs once. Number 40, a cancel while a step that always
+//! runs is running, needs somebody who cancels: it is in `job/tests/cancel.rs`.
 
 mod cases;
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use cases::{CASES, Case, FILES};
+use cases::{CASES, CONTAINER_CASES, Case, FILES};
 
 /// Secrets of the run: one is the beginning of the other.
 const SECRETS: [&str; 2] = ["SHORT=zqx", "LONG=zqxwvu"];
 
-fn workflow() -> String {
+fn workflow(cases: &[Case]) -> String {
     let mut text = "on: push\nenv: {LEVEL: workflow}\njobs:\n".to_owned();
-    for case in CASES {
+    for case in cases {
         let keys = if case.keys.is_empty() { String::new() } else { format!("    {}\n", case.keys) };
         let steps: String = case.steps.trim_end().lines().map(|line| format!("    {line}\n")).collect();
         text.push_str(&format!("  {}:\n    runs-on: here\n{keys}    steps:\n{steps}", case.name));
@@ -22,7 +24,7 @@ fn workflow() -> String {
 }
 
 /// What each job printed, by its name.
-fn run() -> BTreeMap<String, Vec<String>> {
+fn run(cases: &[Case], image: &str) -> BTreeMap<String, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for (path, text) in FILES {
@@ -30,7 +32,7 @@ fn run() -> BTreeMap<String, Vec<String>> {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    fs::write(root.join("tricky.yml"), workflow()).unwrap();
+    fs::write(root.join("tricky.yml"), workflow(cases)).unwrap();
     fs::write(root.join("event.json"), r#"{"n": {"a": 1}, "list": ["x", "y"], "o": {"5": "five"}}"#).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_esteira"));
     command
@@ -38,7 +40,8 @@ fn run() -> BTreeMap<String, Vec<String>> {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("HOME", root.join("home"))
-        .args(["exec", "--image=-self-hosted", "-W", "tricky.yml", "--eventpath", "event.json"]);
+        .envs(std::env::var_os("DOCKER_HOST").map(|address| ("DOCKER_HOST", address)))
+        .args(["exec", "--image", image, "-W", "tricky.yml", "--eventpath", "event.json"]);
     for secret in SECRETS {
         command.args(["--secret", secret]);
     }
@@ -71,9 +74,21 @@ fn judge(case: &Case, lines: &[String]) -> Option<String> {
 
 #[test]
 fn every_corner_is_as_on_github() {
-    let jobs = run();
+    check(CASES, "-self-hosted");
+}
+
+#[tokio::test]
+async fn and_those_of_containers() {
+    // Says why when there is no engine.
+    if super::backend::docker::backend(|_| {}).await.is_some() {
+        tokio::task::spawn_blocking(|| check(CONTAINER_CASES, "esteira-test/base")).await.unwrap();
+    }
+}
+
+fn check(cases: &[Case], image: &str) {
+    let jobs = run(cases, image);
     let empty = Vec::new();
     let wrong: Vec<String> =
-        CASES.iter().filter_map(|case| judge(case, jobs.get(case.name).unwrap_or(&empty))).collect();
-    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+        cases.iter().filter_map(|case| judge(case, jobs.get(case.name).unwrap_or(&empty))).collect();
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
