@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle as EventStyle, ScanError, StrInput, Tag};
 
-use super::{Entry, Node, NodeKind, Resolved, Scalar, ScalarStyle, scalar};
+use super::{Entry, Node, NodeKind, Resolved, Scalar, ScalarStyle, repair, scalar};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::expr::text;
 use crate::source::{SourceFile, Span};
@@ -39,19 +39,42 @@ impl Default for Limits {
 /// assert_eq!(tree.unwrap().get("on").unwrap().as_text(), Some("push"));
 /// ```
 pub fn parse(source: &SourceFile, limits: Limits) -> (Option<Node<'_>>, Vec<Diagnostic>) {
-    let mut text = source.text();
-    if text.len() > limits.bytes {
+    let mut broken = match read(source.text(), limits) {
+        Ok(document) => return document,
+        Err(broken) => broken,
+    };
+    let mut text = Cow::Borrowed(source.text());
+    for _ in 0..MOST_REPAIRS {
+        let Some(repaired) = broken.at.and_then(|at| repair::at(&text, at)) else { break };
+        broken = match read(&repaired, limits) {
+            Ok((tree, findings)) => return (tree.map(Node::into_owned), findings),
+            Err(again) => again,
+        };
+        text = Cow::Owned(repaired);
+    }
+    (None, broken.findings)
+}
+
+/// Most places of one file that are read in spite of the grammar.
+const MOST_REPAIRS: usize = 20;
+
+/// A text that gave no tree.
+struct Broken {
+    /// The byte at which the grammar was left.
+    at: Option<usize>,
+    findings: Vec<Diagnostic>,
+}
+
+fn read(whole: &str, limits: Limits) -> Result<(Option<Node<'_>>, Vec<Diagnostic>), Broken> {
+    if whole.len() > limits.bytes {
         let message = format!("the file is larger than {} bytes", limits.bytes);
-        return (None, vec![Diagnostic::error(Code::YamlLimit, Span::new(0, 1), message)]);
+        let findings = vec![Diagnostic::error(Code::YamlLimit, Span::new(0, 1), message)];
+        return Err(Broken { at: None, findings });
     }
     // A byte order mark is no content.
-    let mut skipped = 0;
-    if let Some(rest) = text.strip_prefix('\u{feff}') {
-        skipped = text.len() - rest.len();
-        text = rest;
-    }
+    let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
     let mut builder = Builder {
-        cursor: Cursor::new(text, skipped),
+        cursor: Cursor::new(text, whole.len() - text.len()),
         stack: Vec::new(),
         anchors: Vec::new(),
         nodes: 0,
@@ -65,8 +88,9 @@ pub fn parse(source: &SourceFile, limits: Limits) -> (Option<Node<'_>>, Vec<Diag
         let (event, span) = match result {
             Ok(next) => next,
             Err(error) => {
+                let at = Some(builder.cursor.offset(error.marker()));
                 builder.syntax_error(&error);
-                return (None, builder.diagnostics);
+                return Err(Broken { at, findings: builder.diagnostics });
             }
         };
         if matches!(event, Event::DocumentStart(_)) {
@@ -86,7 +110,7 @@ pub fn parse(source: &SourceFile, limits: Limits) -> (Option<Node<'_>>, Vec<Diag
         }
         if let Err(refusal) = builder.event(event, &span) {
             builder.diagnostics.push(refusal);
-            return (None, builder.diagnostics);
+            return Err(Broken { at: None, findings: builder.diagnostics });
         }
     }
     for anchored in builder.anchors.iter().filter(|anchored| !anchored.used) {
@@ -94,7 +118,7 @@ pub fn parse(source: &SourceFile, limits: Limits) -> (Option<Node<'_>>, Vec<Diag
         let message = "an anchor is defined here that no alias uses";
         builder.diagnostics.push(Diagnostic::warning(Code::Anchor, Span::new(start, start + 1), message));
     }
-    (builder.root, builder.diagnostics)
+    Ok((builder.root, builder.diagnostics))
 }
 
 /// Character positions of the parser to byte offsets; events come nearly in order.

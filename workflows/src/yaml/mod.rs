@@ -6,6 +6,7 @@
 
 mod build;
 mod locate;
+mod repair;
 mod scalar;
 
 use std::borrow::Cow;
@@ -133,6 +134,26 @@ impl<'s> Node<'s> {
             NodeKind::Sequence(_) => "a sequence",
             NodeKind::Mapping(_) => "a mapping",
         }
+    }
+
+    /// The same tree, independent of the text it was read from.
+    fn into_owned(self) -> Node<'static> {
+        let kind = match self.kind {
+            NodeKind::Scalar(scalar) => {
+                NodeKind::Scalar(Scalar { text: Cow::Owned(scalar.text.into_owned()), ..scalar })
+            }
+            NodeKind::Sequence(items) => {
+                NodeKind::Sequence(Arc::new(items.iter().cloned().map(Node::into_owned).collect()))
+            }
+            NodeKind::Mapping(entries) => NodeKind::Mapping(Arc::new(
+                entries
+                    .iter()
+                    .cloned()
+                    .map(|Entry { key, value }| Entry { key: key.into_owned(), value: value.into_owned() })
+                    .collect(),
+            )),
+        };
+        Node { span: self.span, kind }
     }
 
     /// The tree as a value, expressions left as text.
