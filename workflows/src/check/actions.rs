@@ -220,7 +220,14 @@ const KNOWN: &[KnownAction] = &[
             "retry-exempt-status-codes",
             "base-url",
         ],
-        Some(&["result"]),
+        // Scripts set outputs of their own beside the result.
+        None,
+    ),
+    known(
+        "rhysd/action-setup-vim",
+        0,
+        &["version", "neovim", "configure-args", "token"],
+        Some(&["executable", "actual-version", "vim-dir"]),
     ),
     known("octokit/request-action", 2, &[], Some(&["data", "headers", "status"])),
     KnownAction {
@@ -235,6 +242,13 @@ const KNOWN: &[KnownAction] = &[
             ("skip_existing", "skip-existing"),
             ("print_hash", "print-hash"),
         ],
+    },
+    KnownAction {
+        name: "reviewdog/action-actionlint",
+        runs_from: 0,
+        inputs: &[],
+        outputs: None,
+        renamed: &[("fail_on_error", "fail_level")],
     },
     aged("actions/stale", 9),
     aged("actions/labeler", 5),

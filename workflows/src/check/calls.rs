@@ -7,7 +7,7 @@ use super::contexts::{Known, any_outputs, declared_outputs};
 use super::expressions::Use;
 use super::place::Place;
 use super::types::Type;
-use super::{Checker, Files};
+use super::{Checker, Files, permissions};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::expr::{TemplateMap, TemplateNode, Value};
 use crate::model::{
@@ -18,8 +18,8 @@ use crate::suggest;
 
 pub(super) fn check(
     checker: &mut Checker<'_>,
-    _workflow: &Workflow,
-    _job: &Job,
+    workflow: &Workflow,
+    job: &Job,
     call: &WorkflowCall,
     known: &Known,
 ) {
@@ -34,12 +34,9 @@ pub(super) fn check(
     if let Some(WorkflowSecrets::Map(map)) = &call.secrets {
         checker.map(Some(map), Place::CallSecrets, known);
     }
-    if call.uses.contains("${{") {
-        return checker.warn(Code::Uses, call.uses.span, "'uses' of a job takes no expressions");
-    }
     let reference = match WorkflowReference::parse(&call.uses) {
         Ok(reference) => reference,
-        Err(message) => return checker.error(Code::Uses, call.uses.span, message),
+        Err(message) => return checker.warn(Code::Uses, call.uses.span, message),
     };
     let Some(files) = checker.files else { return };
     let Some(source) = files.workflow(&reference) else {
@@ -55,6 +52,7 @@ pub(super) fn check(
     };
     check_inputs(checker, call, trigger);
     check_secrets(checker, call, trigger);
+    permissions::check_call(checker, workflow, job, &callee);
 }
 
 fn check_inputs(checker: &mut Checker<'_>, call: &WorkflowCall, trigger: &Trigger) {

@@ -175,6 +175,14 @@ impl Known {
         root.map_or(Type::String, |root| Infer::new(Place::JobStrategy, self).infer(root))
     }
 
+    /// Makes an input known to those after it.
+    pub(crate) fn add_input(&mut self, input: &Input) {
+        if let Type::Object(inputs) = &mut self.inputs {
+            let name = Arc::from(input.name.value.as_str());
+            Arc::make_mut(inputs).properties.push((name, type_of_input(input)));
+        }
+    }
+
     /// Makes a step known to those after it.
     pub(crate) fn add_step(&mut self, step: &Step, outputs: Type) {
         let Some(id) = &step.id else { return };

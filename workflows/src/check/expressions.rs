@@ -7,6 +7,7 @@ use super::types::Type;
 use super::untrusted;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::expr::{Condition, Template, TemplateMap, TemplateNode, Value};
+use crate::model::InputKind;
 
 /// What the value of a template is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) enum Use {
     Bool,
     /// A number.
     Number,
+    /// The default of an input, in the input's type.
+    Input(InputKind),
 }
 
 impl Checker<'_> {
@@ -97,6 +100,12 @@ impl Checker<'_> {
             }
             (Use::Number, Type::Object(_) | Type::Array(_) | Type::Bool) if lone => {
                 format!("a number is expected here, this is {}", result.name())
+            }
+            (Use::Input(InputKind::Boolean), other) if lone && *other != Type::Bool => {
+                format!("the input is a boolean, this is {}", other.name())
+            }
+            (Use::Input(InputKind::Number), other) if lone && *other != Type::Number => {
+                format!("the input is a number, this is {}", other.name())
             }
             _ => return,
         };

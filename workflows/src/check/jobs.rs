@@ -4,26 +4,25 @@ use super::Checker;
 use super::contexts::Known;
 use super::expressions::Use;
 use super::place::Place;
-use super::{calls, labels, matrix, steps};
+use super::{calls, labels, matrix, permissions, steps};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::expr::{TemplateMap, Value};
-use crate::model::{Container, Credentials, Job, Permissions, RunsOn, Service, Workflow};
+use crate::expr::{Template, TemplateMap, Value};
+use crate::model::{Container, Credentials, Job, RunsOn, Service, Snapshot, Workflow};
 use crate::source::Spanned;
-use crate::suggest;
 
 pub(super) fn check(checker: &mut Checker<'_>, workflow: &Workflow, job: &Job, known: &mut Known) {
     check_id(checker, &job.id, "job");
     let files = checker.files;
     known.enter_job(workflow, job, &|needed| calls::outputs_of_job(files, needed));
-    check_needs_list(checker, job);
     if let Some(permissions) = &job.permissions {
-        check_permissions(checker, permissions);
+        permissions::check(checker, permissions);
     }
     matrix::check(checker, job);
     labels::check(checker, job);
     check_keys(checker, job, known);
     check_env_names(checker, job.env.as_ref());
-    steps::check(checker, &job.steps, known, false, Some((workflow, job)));
+    let windows = labels::is_windows(job);
+    steps::check(checker, &job.steps, known, Place::StepKey, windows);
     // Outputs see all steps.
     checker.map(job.outputs.as_ref(), Place::JobOutputs, known);
     if let Some(environment) = &job.environment {
@@ -56,25 +55,13 @@ pub(super) fn check_id(checker: &mut Checker<'_>, id: &Spanned<String>, what: &s
     checker.error(Code::Identifier, id.span, message);
 }
 
-fn check_needs_list(checker: &mut Checker<'_>, job: &Job) {
-    for need in job.needs.iter().filter(|need| need.contains("${{")) {
-        checker.error(Code::Needs, need.span, "'needs' takes job ids, no expressions");
-    }
-}
-
 fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
     checker.optional(job.name.as_ref(), Place::JobKey, Use::Text, known);
     checker.condition(job.condition.as_ref(), Place::JobIf, known);
     checker.map(job.env.as_ref(), Place::JobEnv, known);
     checker.optional(job.timeout_minutes.as_ref(), Place::JobKey, Use::Number, known);
     checker.optional(job.continue_on_error.as_ref(), Place::JobKey, Use::Bool, known);
-    if let Some(Value::Number(minutes)) =
-        job.timeout_minutes.as_ref().and_then(|template| template.as_literal())
-        && *minutes <= 0.0
-        && let Some(template) = &job.timeout_minutes
-    {
-        checker.warn(Code::WrongValue, template.span(), "'timeout-minutes' must be greater than 0");
-    }
+    check_minutes(checker, job.timeout_minutes.as_ref());
     if let Some(concurrency) = &job.concurrency {
         checker.optional(concurrency.group.as_ref(), Place::JobKey, Use::Text, known);
         checker.optional(concurrency.cancel_in_progress.as_ref(), Place::JobKey, Use::Bool, known);
@@ -82,7 +69,7 @@ fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
     if let Some(defaults) = &job.defaults {
         checker.optional(defaults.shell.as_ref(), Place::JobDefaults, Use::Text, known);
         checker.optional(defaults.working_directory.as_ref(), Place::JobDefaults, Use::Text, known);
-        steps::check_shell(checker, defaults.shell.as_ref());
+        steps::check_shell(checker, defaults.shell.as_ref(), labels::is_windows(job));
     }
     if let Some(strategy) = &job.strategy {
         checker.optional(strategy.whole.as_ref(), Place::JobStrategy, Use::Mapping, known);
@@ -97,6 +84,7 @@ fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
         Some(RunsOn::Labels(node)) => checker.node(node, Place::JobKey, Use::Labels, known),
         Some(RunsOn::Group { group, labels }) => {
             checker.optional(group.as_ref(), Place::JobKey, Use::Text, known);
+            check_group(checker, group.as_ref());
             if let Some(labels) = labels {
                 checker.node(labels, Place::JobKey, Use::Labels, known);
             }
@@ -104,7 +92,10 @@ fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
         None => {}
     }
     if let Some(snapshot) = &job.snapshot {
-        checker.optional(snapshot.image_name.as_ref(), Place::JobKey, Use::Text, known);
+        for template in [&snapshot.image_name, &snapshot.version] {
+            checker.optional(template.as_ref(), Place::JobKey, Use::Text, known);
+        }
+        check_snapshot_version(checker, snapshot);
         checker.condition(snapshot.condition.as_ref(), Place::SnapshotIf, known);
     }
     if let Some(container) = &job.container {
@@ -116,10 +107,54 @@ fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
     }
 }
 
+/// A time-out that ends everything at once.
+pub(super) fn check_minutes(checker: &mut Checker<'_>, minutes: Option<&Template>) {
+    if let Some(template) = minutes
+        && let Some(Value::Number(minutes)) = template.as_literal()
+        && *minutes <= 0.0
+    {
+        checker.warn(Code::WrongValue, template.span(), "'timeout-minutes' must be greater than 0");
+    }
+}
+
+/// A group may be named with the level that it belongs to.
+fn check_group(checker: &mut Checker<'_>, group: Option<&Template>) {
+    let Some(group) = group.filter(|group| !group.has_expression()) else { return };
+    let allowed = match group.raw().split_once('/') {
+        None => true,
+        Some((level, name)) => {
+            matches!(level, "org" | "organization" | "ent" | "enterprise")
+                && !name.is_empty()
+                && !name.contains('/')
+        }
+    };
+    if !allowed {
+        let message = format!("'{}' is no name of a runner group", group.raw());
+        checker.push(
+            Diagnostic::error(Code::WrongValue, group.span(), message)
+                .with_help("write the name alone, or organization/NAME or enterprise/NAME"),
+        );
+    }
+}
+
+/// The version of an image is a major number and `.*`; the minor one is counted up.
+fn check_snapshot_version(checker: &mut Checker<'_>, snapshot: &Snapshot) {
+    let Some(version) = snapshot.version.as_ref().filter(|version| !version.has_expression()) else { return };
+    let major = version.raw().strip_suffix(".*");
+    if major.is_none_or(|major| major.parse::<u32>().is_err()) && !version.raw().is_empty() {
+        let message = format!("'{}' is no version of an image", version.raw());
+        checker.push(
+            Diagnostic::error(Code::WrongValue, version.span(), message)
+                .with_help("write the major version and .*, such as 1.*"),
+        );
+    }
+}
+
 fn check_container(checker: &mut Checker<'_>, container: &Container, name: &str, known: &Known) {
     checker.optional(container.whole.as_ref(), Place::JobKey, Use::Any, known);
     checker.optional(container.image.as_ref(), Place::JobKey, Use::Text, known);
     if let Some(image) = &container.image
+        && image.span() == container.span
         && image.as_literal_text().is_some_and(|text| text.trim().is_empty())
     {
         checker.warn(
@@ -175,69 +210,6 @@ pub(super) fn check_env_names(checker: &mut Checker<'_>, env: Option<&TemplateMa
         if !key.has_expression() && (name.is_empty() || name.contains(['=', '&', ' ', '\t', '\n', '\0'])) {
             let message = format!("'{name}' cannot be the name of an environment variable");
             checker.warn(Code::EnvironmentVariable, key.span(), message);
-        }
-    }
-}
-
-const SCOPES: [&str; 19] = [
-    "actions",
-    "artifact-metadata",
-    "attestations",
-    "checks",
-    "code-scanning",
-    "contents",
-    "copilot-requests",
-    "deployments",
-    "discussions",
-    "id-token",
-    "issues",
-    "models",
-    "packages",
-    "pages",
-    "pull-requests",
-    "repository-projects",
-    "security-events",
-    "statuses",
-    "vulnerability-alerts",
-];
-
-/// Units of Gitea that its token permissions name and GitHub's do not.
-const GITEA_SCOPES: [&str; 4] = ["code", "releases", "wiki", "projects"];
-
-pub(super) fn check_permissions(checker: &mut Checker<'_>, permissions: &Permissions) {
-    if let Some(all) = &permissions.all
-        && !matches!(all.value.as_str(), "read-all" | "write-all")
-    {
-        let message = format!("'{}' is no permission for everything", all.value);
-        checker.push(
-            Diagnostic::error(Code::Permissions, all.span, message)
-                .with_help("write read-all, write-all, {} or a mapping of scopes"),
-        );
-    }
-    for (scope, level) in &permissions.scopes {
-        if GITEA_SCOPES.contains(&scope.value.as_str()) {
-            let message = format!("the permission scope '{}' exists on Gitea, not on GitHub", scope.value);
-            checker.warn(Code::Permissions, scope.span, message);
-            continue;
-        }
-        if !SCOPES.contains(&scope.value.as_str()) {
-            let help = suggest::nearest(scope, SCOPES).map_or_else(
-                || format!("known scopes: {}", SCOPES.join(", ")),
-                |near| format!("did you mean '{near}'?"),
-            );
-            let message = format!("unknown permission scope '{}'", scope.value);
-            checker.push(Diagnostic::error(Code::Permissions, scope.span, message).with_help(help));
-            continue;
-        }
-        let levels: &[&str] = match scope.value.as_str() {
-            "models" | "vulnerability-alerts" => &["read", "none"],
-            "id-token" => &["write", "none"],
-            _ => &["read", "write", "none"],
-        };
-        if !levels.contains(&level.value.as_str()) {
-            let message = format!("'{}' is no level of the permission '{}'", level.value, scope.value);
-            let help = format!("possible: {}", levels.join(", "));
-            checker.push(Diagnostic::error(Code::Permissions, level.span, message).with_help(help));
         }
     }
 }

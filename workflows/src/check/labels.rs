@@ -57,11 +57,35 @@ const HOSTED: &[(&str, Machine)] = &[
 ];
 
 pub(super) fn check(checker: &mut Checker<'_>, job: &Job) {
-    let Some(RunsOn::Labels(node) | RunsOn::Group { labels: Some(node), .. }) = &job.runs_on else { return };
-    match node {
-        TemplateNode::Scalar(label) => check_scalar(checker, job, label),
-        TemplateNode::Sequence(items, _) => check_list(checker, items),
-        TemplateNode::Mapping(_) => {}
+    match labels(job) {
+        Some(TemplateNode::Scalar(label)) => check_scalar(checker, job, label),
+        Some(TemplateNode::Sequence(items, _)) => {
+            check_list(checker, items);
+            check_axes(checker, job, items);
+        }
+        Some(TemplateNode::Mapping(_)) | None => {}
+    }
+}
+
+fn labels(job: &Job) -> Option<&TemplateNode> {
+    match &job.runs_on {
+        Some(RunsOn::Labels(node) | RunsOn::Group { labels: Some(node), .. }) => Some(node),
+        _ => None,
+    }
+}
+
+/// Whether a job runs on Windows, as far as its labels tell.
+pub(super) fn is_windows(job: &Job) -> Option<bool> {
+    let of_label = |node: &TemplateNode| match node {
+        TemplateNode::Scalar(label) => match machine(label.raw()) {
+            Some(Machine::Open) | None => None,
+            Some(machine) => Some(matches!(machine, Machine::Windows(_))),
+        },
+        _ => None,
+    };
+    match labels(job)? {
+        TemplateNode::Sequence(items, _) => items.iter().find_map(of_label),
+        single => of_label(single),
     }
 }
 
@@ -130,6 +154,29 @@ fn check_list(checker: &mut Checker<'_>, items: &[TemplateNode]) {
                 );
             }
             _ => {}
+        }
+    }
+}
+
+/// `${{ matrix.axis }}` in a list of labels: no value of the axis may exclude what is written beside it.
+fn check_axes(checker: &mut Checker<'_>, job: &Job, items: &[TemplateNode]) {
+    let scalars = || {
+        items.iter().filter_map(|item| match item {
+            TemplateNode::Scalar(label) => Some(label),
+            _ => None,
+        })
+    };
+    let known = |label: &Template| machine(label.raw()).filter(|machine| *machine != Machine::Open);
+    let Some((written, first)) = scalars().find_map(|label| Some((label, known(label)?))) else { return };
+    for label in scalars().filter(|label| label.is_expression()) {
+        let [(expression, _)] = label.expressions().collect::<Vec<_>>()[..] else { continue };
+        for value in axis_values(job, expression) {
+            let TemplateNode::Scalar(value) = value else { continue };
+            if known(value).is_some_and(|machine| excludes(first, machine)) {
+                let message =
+                    format!("no machine has the label '{}' together with '{}'", value.raw(), written.raw());
+                checker.warn(Code::RunnerLabel, value.span(), message);
+            }
         }
     }
 }

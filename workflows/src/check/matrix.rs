@@ -20,6 +20,9 @@ pub(super) fn check(checker: &mut Checker<'_>, job: &Job) {
         .filter(|(key, _)| !matches!(key.raw(), "include" | "exclude"))
         .map(|(key, node)| (key.raw(), node))
         .collect();
+    for (axis, node) in &axes {
+        check_duplicates(checker, axis, node);
+    }
     let exclude = map.get("exclude");
     if let Some(TemplateNode::Sequence(items, span)) = exclude {
         if items.is_empty() {
@@ -60,6 +63,23 @@ fn is_static(node: &TemplateNode) -> bool {
 fn value_of(node: &TemplateNode) -> Option<Value> {
     let contexts = crate::context::Contexts::new();
     is_static(node).then(|| node.eval(&crate::expr::Scope::new(&contexts)).ok()).flatten()
+}
+
+/// A value that stands twice in an axis only repeats its combinations.
+fn check_duplicates(checker: &mut Checker<'_>, axis: &str, node: &TemplateNode) {
+    let TemplateNode::Sequence(items, _) = node else { return };
+    if items.len() > MAX_COMBINATIONS {
+        return;
+    }
+    let values: Vec<Option<Value>> = items.iter().map(value_of).collect();
+    for (at, value) in values.iter().enumerate() {
+        if let Some(value) = value
+            && values[..at].iter().flatten().any(|earlier| earlier == value)
+        {
+            let message = format!("the axis '{axis}' has this value already");
+            checker.warn(Code::Matrix, items[at].span(), message);
+        }
+    }
 }
 
 fn check_exclude(

@@ -11,6 +11,7 @@ mod infer;
 mod jobs;
 mod labels;
 mod matrix;
+mod permissions;
 mod place;
 mod scripts;
 mod steps;
@@ -19,7 +20,7 @@ mod types;
 mod untrusted;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Action, Runs, Workflow};
+use crate::model::{Action, Runs, Trigger, Workflow};
 use crate::plan::check_needs;
 use crate::source::{SourceFile, Span};
 
@@ -95,15 +96,13 @@ impl<'a> Checker<'a> {
         if let Some(defaults) = &workflow.defaults {
             self.optional(defaults.shell.as_ref(), Place::Nowhere, Use::Text, known);
             self.optional(defaults.working_directory.as_ref(), Place::Nowhere, Use::Text, known);
-            steps::check_shell(self, defaults.shell.as_ref());
+            steps::check_shell(self, defaults.shell.as_ref(), None);
         }
         if let Some(permissions) = &workflow.permissions {
-            jobs::check_permissions(self, permissions);
+            permissions::check(self, permissions);
         }
         let Some(call) = workflow.on.get("workflow_call") else { return };
-        for input in &call.inputs {
-            self.optional(input.default.as_ref(), Place::CallInputDefault, Use::Text, known);
-        }
+        self.call_defaults(call, known);
         let outputs = workflow.jobs.iter().map(|job| {
             let entry = Type::closed(vec![
                 ("result".into(), Type::String),
@@ -114,6 +113,15 @@ impl<'a> Checker<'a> {
         known.jobs = Type::closed(outputs.collect());
         for output in &call.outputs {
             self.optional(output.value.as_ref(), Place::CallOutputValue, Use::Text, known);
+        }
+    }
+
+    /// The default of an input sees the inputs before it.
+    fn call_defaults(&mut self, call: &Trigger, known: &Known) {
+        let mut known = Known { inputs: Type::closed(Vec::new()), ..known.clone() };
+        for input in &call.inputs {
+            self.optional(input.default.as_ref(), Place::CallInputDefault, Use::Input(input.kind), &known);
+            known.add_input(input);
         }
     }
 
@@ -135,7 +143,7 @@ impl<'a> Checker<'a> {
         }
         match &action.runs {
             Runs::Composite { steps: list } => {
-                steps::check(&mut self, list, &mut known, true, None);
+                steps::check(&mut self, list, &mut known, Place::CompositeStep, None);
                 for output in &action.outputs {
                     if let Some(value) = &output.value {
                         self.template(value, Place::CompositeOutput, Use::Text, &known);

@@ -8,18 +8,17 @@ use super::types::Type;
 use super::{actions, jobs, scripts};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::expr::{Template, text};
-use crate::model::{Action, Job, Mode, Runs, Step, StepKind, Workflow, parse_action_with};
+use crate::model::{Action, Mode, Runs, Step, StepKind, parse_action_with};
 use crate::shell::Shell;
 
 pub(super) fn check(
     checker: &mut Checker<'_>,
     steps: &[Step],
     known: &mut Known,
-    composite: bool,
-    _job: Option<(&Workflow, &Job)>,
+    place: Place,
+    windows: Option<bool>,
 ) {
-    let (if_place, place) =
-        if composite { (Place::CompositeIf, Place::CompositeStep) } else { (Place::StepIf, Place::StepKey) };
+    let if_place = if place == Place::CompositeStep { Place::CompositeIf } else { Place::StepIf };
     let mut ids: Vec<String> = Vec::new();
     for step in steps {
         if let Some(id) = &step.id {
@@ -40,13 +39,21 @@ pub(super) fn check(
         jobs::check_env_names(checker, step.env.as_ref());
         checker.optional(step.timeout_minutes.as_ref(), place, Use::Number, known);
         checker.optional(step.continue_on_error.as_ref(), place, Use::Bool, known);
-        let outputs = check_kind(checker, step, place, composite, known);
+        jobs::check_minutes(checker, step.timeout_minutes.as_ref());
+        let outputs = check_kind(checker, step, place, windows, known);
         known.add_step(step, outputs);
     }
 }
 
 /// What the step does; returns the type of its outputs.
-fn check_kind(checker: &mut Checker<'_>, step: &Step, place: Place, composite: bool, known: &Known) -> Type {
+fn check_kind(
+    checker: &mut Checker<'_>,
+    step: &Step,
+    place: Place,
+    windows: Option<bool>,
+    known: &Known,
+) -> Type {
+    let composite = place == Place::CompositeStep;
     match &step.kind {
         StepKind::Run { script, shell, working_directory } => {
             checker.template(script, place, Use::Script, known);
@@ -57,7 +64,7 @@ fn check_kind(checker: &mut Checker<'_>, step: &Step, place: Place, composite: b
             // A composite action's steps may compute their shell.
             let shell_place = if composite { place } else { Place::Nowhere };
             checker.optional(shell.as_ref(), shell_place, Use::Text, known);
-            check_shell(checker, shell.as_ref());
+            check_shell(checker, shell.as_ref(), windows);
             checker.optional(working_directory.as_ref(), place, Use::Text, known);
             if composite && shell.is_none() {
                 let message = "a composite action's step with 'run' lacks the required key 'shell'";
@@ -92,22 +99,40 @@ fn check_kind(checker: &mut Checker<'_>, step: &Step, place: Place, composite: b
 }
 
 /// A shell that is no expression must be built in or have a place for the script.
-pub(super) fn check_shell(checker: &mut Checker<'_>, shell: Option<&Template>) {
+pub(super) fn check_shell(checker: &mut Checker<'_>, shell: Option<&Template>, windows: Option<bool>) {
     let Some(template) = shell.filter(|template| !template.has_expression()) else { return };
-    let value = template.as_literal_text().unwrap_or_default();
+    let value = template.as_literal_text().filter(|value| !value.is_empty());
+    let Some(value) = value else { return };
     if let Err(message) = Shell::parse(&value) {
         checker.push(
             Diagnostic::warning(Code::Shell, template.span(), message)
                 .with_help(format!("to run it with arguments write '{value} {{0}}'")),
         );
     }
+    let message = match (value.as_str(), windows) {
+        ("cmd" | "powershell", Some(false)) => format!("the shell '{value}' exists on Windows only"),
+        ("sh", Some(true)) => "the shell 'sh' does not exist on Windows".to_owned(),
+        _ => return,
+    };
+    checker.push(
+        Diagnostic::warning(Code::Shell, template.span(), message)
+            .with_help("bash, pwsh and python exist on every machine"),
+    );
 }
 
 /// A local action whose `action.yml` can be read is checked like a known one.
 fn check_local(checker: &mut Checker<'_>, path: &str, step: &Step) -> Type {
     let Some(files) = checker.files else { return any_outputs() };
     let Some(source) = files.action(path) else { return any_outputs() };
-    let Some(action) = parse_action_with(&source, Mode::Lenient).value else { return any_outputs() };
+    let parsed = parse_action_with(&source, Mode::Strict);
+    if let (Some(uses), Some(error)) =
+        (step.uses(), parsed.diagnostics.iter().find(|finding| finding.is_error()))
+    {
+        let line = source.position(error.span.start).line;
+        let message = format!("{}:{line} is wrong: {}", source.name(), error.message);
+        checker.warn(Code::Uses, uses.span(), message);
+    }
+    let Some(action) = parsed.value else { return any_outputs() };
     if let StepKind::Uses { with, uses } = &step.kind {
         let inputs: Vec<(&str, bool)> = action
             .inputs

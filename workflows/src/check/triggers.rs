@@ -58,7 +58,7 @@ fn check_types(checker: &mut Checker<'_>, trigger: &Trigger) {
             || format!("it has: {}", rule.types.join(", ")),
             |near| format!("did you mean '{near}'?"),
         );
-        checker.push(Diagnostic::warning(Code::Event, item.span, message).with_help(help));
+        checker.push(Diagnostic::error(Code::Event, item.span, message).with_help(help));
     }
 }
 
@@ -98,7 +98,7 @@ fn check_patterns(checker: &mut Checker<'_>, trigger: &Trigger) {
     ];
     for (filter, kind) in lists {
         let Some(filter) = filter else { continue };
-        for item in filter.items.iter().filter(|item| !item.is_empty()) {
+        for item in filter.items.iter().filter(|item| !item.trim().is_empty()) {
             if let Some(problem) = check_glob(item, kind) {
                 let message = format!("in the pattern '{}': {}", item.value, problem.message);
                 checker.warn(Code::Glob, item.span, message);
@@ -130,11 +130,15 @@ fn check_inputs(checker: &mut Checker<'_>, trigger: &Trigger) {
 fn check_options(checker: &mut Checker<'_>, input: &Input, dispatch: bool) {
     let name = &input.name;
     if input.kind == InputKind::Choice && input.options.is_empty() && dispatch {
-        checker.warn(Code::Event, name.span, format!("input '{}' is a choice without 'options'", name.value));
+        checker.error(
+            Code::Event,
+            name.span,
+            format!("input '{}' is a choice without 'options'", name.value),
+        );
     }
     if input.kind != InputKind::Choice && !input.options.is_empty() {
         checker.push(
-            Diagnostic::warning(
+            Diagnostic::error(
                 Code::Event,
                 name.span,
                 format!("input '{}' has 'options', but is no choice", name.value),
@@ -186,12 +190,7 @@ fn check_default(checker: &mut Checker<'_>, input: &Input, dispatch: bool) {
         _ => "a number".to_owned(),
     };
     let message = format!("the default '{text}' of input '{}' is not {expected}", input.name.value);
-    // GitHub's parser reads the default of a called workflow in the input's type.
-    if dispatch {
-        checker.warn(Code::WrongValue, default.span(), message);
-    } else {
-        checker.error(Code::WrongValue, default.span(), message);
-    }
+    checker.warn(Code::WrongValue, default.span(), message);
 }
 
 fn check_secrets(checker: &mut Checker<'_>, trigger: &Trigger) {

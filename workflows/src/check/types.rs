@@ -100,6 +100,11 @@ impl Type {
         }
     }
 
+    /// Whether no value can be of both types.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        !matches!((self, other), (Self::Any, _) | (_, Self::Any)) && self.name() != other.name()
+    }
+
     pub(crate) const fn is_primitive(&self) -> bool {
         matches!(self, Self::Null | Self::Bool | Self::Number | Self::String)
     }

@@ -216,6 +216,24 @@ impl Template {
         }
     }
 
+    /// Whether GitHub refuses it for its length: it makes one `format()` of text with expressions, which
+    /// may be no longer than any other expression.
+    pub(crate) fn is_too_long(&self) -> bool {
+        let TemplateKind::Mixed(segments) = &self.kind else { return false };
+        // Quotes and braces are doubled, so text can become twice as long, and no longer.
+        if self.raw.len() <= super::parser::MAX_LENGTH / 2 {
+            return false;
+        }
+        let length: usize = segments
+            .iter()
+            .map(|segment| match segment {
+                Segment::Text(text) => text.encode_utf16().count() + text.matches(['\'', '{', '}']).count(),
+                Segment::Expression(expression, _) => expression.source().encode_utf16().count() + 5,
+            })
+            .sum();
+        length + "format('')".len() > super::parser::MAX_LENGTH
+    }
+
     /// Where a range of [`Template::raw`] stands in the source. Exact for scalars of one line and for
     /// block scalars; elsewhere the expression's line is found by counting the openings before it.
     pub fn locate(&self, source: &SourceFile, range: Range<usize>) -> Span {

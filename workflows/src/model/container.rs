@@ -78,7 +78,11 @@ pub(super) fn read_container(
     };
     if let NodeKind::Scalar(scalar) = &node.kind {
         // No container is what an empty image means at run time, too.
-        if scalar.resolved == Resolved::Null {
+        if scalar.resolved == Resolved::Null && !service {
+            reader.say_empty(node, what);
+            return None;
+        }
+        if scalar.text.is_empty() && service {
             reader.unexpected(node, what, "an image or a mapping");
             return None;
         }
@@ -94,7 +98,7 @@ pub(super) fn read_container(
     for entry in reader.mapping(node, what, keys) {
         let value = &entry.value;
         match entry.key.as_text().unwrap_or("") {
-            "image" => container.image = reader.template(value, "'image'"),
+            "image" => container.image = reader.filled_template(value, "'image'"),
             "env" => container.env = reader.template_map(value, "'env'"),
             "ports" => container.ports = Some(read_sequence(reader, value, "'ports'")),
             "volumes" => container.volumes = Some(read_sequence(reader, value, "'volumes'")),
@@ -123,8 +127,8 @@ fn read_credentials(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Credenti
     }
     for entry in reader.mapping(node, "'credentials'", &["username", "password"]) {
         match entry.key.as_text().unwrap_or("") {
-            "username" => credentials.username = reader.template(&entry.value, "'username'"),
-            "password" => credentials.password = reader.template(&entry.value, "'password'"),
+            "username" => credentials.username = reader.filled_template(&entry.value, "'username'"),
+            "password" => credentials.password = reader.filled_template(&entry.value, "'password'"),
             _ => {}
         }
     }
@@ -154,8 +158,8 @@ fn read_sequence(reader: &mut Reader<'_>, node: &Node<'_>, what: &str) -> Templa
         reader.unexpected(node, what, "a sequence");
     }
     for item in node.as_sequence().unwrap_or_default() {
-        if item.as_text().is_some_and(|text| text.trim().is_empty()) {
-            reader.warn(Code::EmptyValue, item.span, format!("an item of {what} is empty"));
+        if item.as_text().is_some_and(|text| text.trim().is_empty() && !text.is_empty()) {
+            reader.warn(Code::EmptyValue, item.span, format!("an item of {what} is blank"));
         }
     }
     read_template_list(reader, node, what)

@@ -33,6 +33,7 @@ const PULL_REQUEST: &[&str] = &[
     "review_request_removed",
     "auto_merge_enabled",
     "auto_merge_disabled",
+    "stacked",
 ];
 const PATHS_AND_BRANCHES: &[&str] = &["branches", "branches-ignore", "paths", "paths-ignore"];
 
@@ -70,7 +71,11 @@ pub(crate) const EVENTS: &[EventRule] = &[
     EventRule { name: "discussion_comment", types: CHANGED, keys: &[] },
     EventRule { name: "fork", types: &[], keys: &[] },
     EventRule { name: "gollum", types: &[], keys: &[] },
-    EventRule { name: "image_version", types: &["ready"], keys: &["names", "versions"] },
+    EventRule {
+        name: "image_version",
+        types: &["created", "ready", "deleted"],
+        keys: &["names", "versions"],
+    },
     EventRule { name: "issue_comment", types: CHANGED, keys: &[] },
     EventRule {
         name: "issues",

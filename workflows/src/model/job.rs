@@ -153,6 +153,8 @@ pub struct Strategy {
 pub struct Snapshot {
     /// `image-name`
     pub image_name: Option<Template>,
+    /// `version`
+    pub version: Option<Template>,
     /// `if`
     pub condition: Option<Condition>,
 }
@@ -318,14 +320,15 @@ fn read_runs_on(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<RunsOn> {
     match &node.kind {
         NodeKind::Scalar(_) => {
             let label = reader.filled_template(node, "'runs-on'")?;
-            if label.raw().trim().is_empty() {
-                reader.error(Code::EmptyValue, node.span, "'runs-on' must not be empty");
+            if label.raw().trim().is_empty() && !label.raw().is_empty() {
+                reader.warn(Code::EmptyValue, node.span, "'runs-on' is blank, so no runner takes the job");
             }
             Some(RunsOn::Labels(TemplateNode::Scalar(label)))
         }
         NodeKind::Sequence(items) => {
             if items.is_empty() {
-                reader.error(Code::EmptyValue, node.span, "'runs-on' must name at least one label");
+                let message = "'runs-on' names no label, so no runner takes the job";
+                reader.warn(Code::EmptyValue, node.span, message);
             }
             Some(RunsOn::Labels(read_template_list(reader, node, "'runs-on'")))
         }
@@ -344,7 +347,8 @@ fn read_runs_on(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<RunsOn> {
                 }
             }
             if group.is_none() && labels.is_none() {
-                reader.error(Code::EmptyValue, node.span, "'runs-on' must have 'group' or 'labels'");
+                let message = "'runs-on' has neither 'group' nor 'labels', so no runner takes the job";
+                reader.warn(Code::EmptyValue, node.span, message);
             }
             Some(RunsOn::Group { group, labels })
         }
@@ -374,7 +378,7 @@ pub(super) fn read_template_list(reader: &mut Reader<'_>, node: &Node<'_>, what:
 }
 
 fn read_snapshot(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Snapshot> {
-    let mut snapshot = Snapshot { image_name: None, condition: None };
+    let mut snapshot = Snapshot { image_name: None, version: None, condition: None };
     if node.as_scalar().is_some() {
         snapshot.image_name = Some(reader.filled_template(node, "'snapshot'")?);
         return Some(snapshot);
@@ -382,9 +386,7 @@ fn read_snapshot(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Snapshot> {
     for entry in reader.mapping(node, "'snapshot'", &["image-name", "version", "if"]) {
         match entry.key.as_text().unwrap_or("") {
             "image-name" => snapshot.image_name = reader.filled_template(&entry.value, "'image-name'"),
-            "version" => {
-                reader.filled_template(&entry.value, "'version'");
-            }
+            "version" => snapshot.version = reader.filled_template(&entry.value, "'version'"),
             "if" => snapshot.condition = read_condition(reader, &entry.value),
             _ => {}
         }
@@ -398,11 +400,11 @@ fn read_snapshot(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Snapshot> {
 pub(super) fn read_permissions(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Permissions> {
     let mut permissions = Permissions { span: node.span, all: None, scopes: Vec::new() };
     match &node.kind {
-        NodeKind::Scalar(_) => permissions.all = Some(reader.text(node, "'permissions'")?),
+        NodeKind::Scalar(_) => permissions.all = Some(reader.nonempty_text(node, "'permissions'")?),
         NodeKind::Mapping(entries) => {
             for entry in &**entries {
                 let name = entry.key.as_text().unwrap_or("").to_owned();
-                if let Some(level) = reader.text(&entry.value, &format!("permission '{name}'")) {
+                if let Some(level) = reader.nonempty_text(&entry.value, &format!("permission '{name}'")) {
                     permissions.scopes.push((Spanned::new(name, entry.key.span), level));
                 }
             }
@@ -418,12 +420,12 @@ pub(super) fn read_permissions(reader: &mut Reader<'_>, node: &Node<'_>) -> Opti
 fn read_environment(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Environment> {
     let mut environment = Environment { span: node.span, name: None, url: None };
     match &node.kind {
-        NodeKind::Scalar(_) => environment.name = Some(reader.filled_template(node, "'environment'")?),
+        NodeKind::Scalar(_) => environment.name = Some(reader.template_if_any(node, "'environment'")?),
         NodeKind::Mapping(_) => {
             for entry in reader.mapping(node, "'environment'", &["name", "url", "deployment"]) {
                 match entry.key.as_text().unwrap_or("") {
-                    "name" => environment.name = reader.filled_template(&entry.value, "'name'"),
-                    "url" => environment.url = reader.filled_template(&entry.value, "'url'"),
+                    "name" => environment.name = reader.template_if_any(&entry.value, "'name'"),
+                    "url" => environment.url = reader.template_if_any(&entry.value, "'url'"),
                     "deployment" => {
                         reader.boolean_template(&entry.value, "'deployment'");
                     }
@@ -454,6 +456,7 @@ pub(super) fn read_concurrency(reader: &mut Reader<'_>, node: &Node<'_>) -> Opti
                         concurrency.cancel_in_progress =
                             reader.boolean_template(&entry.value, "'cancel-in-progress'");
                     }
+                    "queue" => check_queue(reader, &entry.value),
                     _ => {}
                 }
             }
@@ -467,6 +470,15 @@ pub(super) fn read_concurrency(reader: &mut Reader<'_>, node: &Node<'_>) -> Opti
         }
     }
     Some(concurrency)
+}
+
+/// Whether runs of a group wait one at a time, or as many as come.
+fn check_queue(reader: &mut Reader<'_>, node: &Node<'_>) {
+    let Some(text) = reader.nonempty_text(node, "'queue'") else { return };
+    if !matches!(text.value.as_str(), "single" | "max") {
+        let message = format!("'queue' must be single or max, found '{}'", text.value);
+        reader.error(Code::WrongValue, text.span, message);
+    }
 }
 
 pub(super) fn read_defaults(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<RunDefaults> {
@@ -524,7 +536,7 @@ fn read_matrix(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<TemplateNode>
         match &value.kind {
             NodeKind::Sequence(items) => {
                 if items.is_empty() && name != "exclude" && name != "include" {
-                    reader.report(Diagnostic::warning(
+                    reader.report(Diagnostic::error(
                         Code::Matrix,
                         value.span,
                         format!("the axis {what} has no values, so the matrix has no combinations"),
@@ -537,7 +549,7 @@ fn read_matrix(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<TemplateNode>
                     }
                 }
             }
-            _ if reader.lenient() => {}
+            _ if reader.lenient() || name.contains("${{") => {}
             // The tree is read as a whole below, which reports what is wrong inside the braces.
             NodeKind::Scalar(scalar) if scalar.text.trim_start().starts_with("${{") => {}
             _ => reader.unexpected(value, &what, "a sequence"),

@@ -155,26 +155,65 @@ impl<'a> Reader<'a> {
         &[]
     }
 
-    /// The text of a scalar.
+    /// The text of a scalar that takes no expressions; nothing written is nothing read.
     pub(crate) fn text(&mut self, node: &Node<'_>, what: &str) -> Option<Spanned<String>> {
-        match node.as_scalar() {
-            Some(scalar) if scalar.resolved != Resolved::Null => {
-                Some(Spanned::new(scalar.text.to_string(), node.span))
-            }
-            _ => {
-                self.unexpected(node, what, "a string");
-                None
-            }
+        if node.is_null() {
+            self.say_empty(node, what);
+            return None;
         }
+        let Some(scalar) = node.as_scalar() else {
+            self.unexpected(node, what, "a string");
+            return None;
+        };
+        let mut text = scalar.text.to_string();
+        // Gitea leaves such text as it is.
+        if !self.lenient() && text.contains("${{") {
+            text = self.text_without_expression(node, what)?;
+        }
+        Some(Spanned::new(text, node.span))
     }
 
     /// The text of a scalar, which must not be empty.
     pub(crate) fn nonempty_text(&mut self, node: &Node<'_>, what: &str) -> Option<Spanned<String>> {
+        if node.is_null() {
+            self.unexpected(node, what, "a string");
+            return None;
+        }
         let text = self.text(node, what)?;
-        if text.trim().is_empty() {
+        if text.is_empty() {
             self.error(Code::EmptyValue, node.span, format!("{what} must not be empty"));
+        } else if text.trim().is_empty() {
+            self.warn(Code::EmptyValue, node.span, format!("{what} is blank"));
         }
         Some(text)
+    }
+
+    /// Says that nothing stands where text may stand.
+    pub(crate) fn say_empty(&mut self, node: &Node<'_>, what: &str) {
+        self.report(
+            Diagnostic::warning(Code::EmptyValue, node.span, format!("{what} is empty"))
+                .with_help("remove the key or give it a value"),
+        );
+    }
+
+    /// Reports an expression where GitHub takes none; only a string literal in braces stands for its text.
+    fn text_without_expression(&mut self, node: &Node<'_>, what: &str) -> Option<String> {
+        let template = self.scalar_template(node)?;
+        if template.has_expression() && template.syntax_error().is_none() {
+            self.refuse_expression(&template, what);
+        }
+        template.as_literal_text()
+    }
+
+    /// Says that GitHub takes no expression here.
+    pub(crate) fn refuse_expression(&mut self, template: &Template, what: &str) {
+        let span = template.expressions().next().map_or(template.span(), |(expression, offset)| {
+            template.locate(self.source, offset..offset + expression.source().len())
+        });
+        self.report(
+            Diagnostic::error(Code::ContextAvailability, span, format!("{what} takes no expressions"))
+                .with_help("write the text itself"),
+        );
     }
 
     /// A list of strings, or one string.
@@ -222,10 +261,23 @@ impl<'a> Reader<'a> {
         Some(self.checked(Template::from_scalar(raw, scalar.typed(), scalar.style, node.span)))
     }
 
-    /// A template that is not null.
+    /// A template that must be more than nothing.
     pub(crate) fn filled_template(&mut self, node: &Node<'_>, what: &str) -> Option<Template> {
         if node.is_null() {
             self.unexpected(node, what, "a string");
+            return None;
+        }
+        let template = self.template(node, what)?;
+        if template.raw().is_empty() {
+            self.error(Code::EmptyValue, node.span, format!("{what} must not be empty"));
+        }
+        Some(template)
+    }
+
+    /// A template; a key without value is as if it were not there.
+    pub(crate) fn template_if_any(&mut self, node: &Node<'_>, what: &str) -> Option<Template> {
+        if node.is_null() {
+            self.say_empty(node, what);
             return None;
         }
         self.template(node, what)
@@ -239,10 +291,11 @@ impl<'a> Reader<'a> {
             Some((Resolved::Text, text)) => self.lenient() && crate::expr::parser::is_number(text),
             _ => false,
         };
-        if !is_number && !template.is_expression() && template.syntax_error().is_none() {
+        if !is_number && !template.has_expression() {
             self.unexpected(node, what, "a number or an expression");
             return (!self.lenient()).then_some(template);
         }
+        self.warn_of_text(&template, what, "a number");
         Some(template)
     }
 
@@ -254,10 +307,22 @@ impl<'a> Reader<'a> {
             Some((Resolved::Text, text)) => self.lenient() && matches!(&**text, "true" | "false"),
             _ => false,
         };
-        if !is_boolean && !template.is_expression() && template.syntax_error().is_none() {
+        if !is_boolean && !template.has_expression() {
             self.unexpected(node, what, "true, false or an expression");
         }
+        self.warn_of_text(&template, what, "true or false");
         Some(template)
+    }
+
+    /// Text around an expression makes its value text.
+    fn warn_of_text(&mut self, template: &Template, what: &str, expected: &str) {
+        if template.has_expression() && !template.is_expression() && template.syntax_error().is_none() {
+            let message = format!("{what} must be {expected}, text around ${{{{ }}}} makes it text");
+            self.report(
+                Diagnostic::warning(Code::WrongType, template.span(), message)
+                    .with_help("put the whole value into one ${{ }}"),
+            );
+        }
     }
 
     /// Reports the syntax error of a template, if it has one.
@@ -267,6 +332,14 @@ impl<'a> Reader<'a> {
             let mut diagnostic = Diagnostic::error(Code::Expression, span, error.message.clone());
             diagnostic.help.clone_from(&error.help);
             self.report(diagnostic);
+        } else if !self.lenient() && template.is_too_long() {
+            let span = Span::new(template.span().start, template.span().start + 1);
+            let message =
+                "the text with its expressions is longer than 21000 characters, which GitHub refuses";
+            self.report(
+                Diagnostic::error(Code::Expression, span, message)
+                    .with_help("pass values through 'env', so that the text has no expressions"),
+            );
         }
         template
     }
@@ -277,7 +350,7 @@ impl<'a> Reader<'a> {
             NodeKind::Mapping(entries) => {
                 let mut read = Vec::with_capacity(entries.len());
                 for entry in &**entries {
-                    let Some(key) = self.template(&entry.key, "a key") else { continue };
+                    let Some(key) = self.filled_template(&entry.key, "a key") else { continue };
                     let value = if is_insert(&key) {
                         self.template_node(&entry.value)
                     } else if let Some(template) = self.scalar_template(&entry.value) {
@@ -327,7 +400,7 @@ impl<'a> Reader<'a> {
                 let entries = entries
                     .iter()
                     .filter_map(|entry| {
-                        let key = self.template(&entry.key, "a key")?;
+                        let key = self.filled_template(&entry.key, "a key")?;
                         Some((key, self.template_node(&entry.value)))
                     })
                     .collect();

@@ -157,7 +157,7 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
         let value = &entry.value;
         let key = entry.key.as_text().unwrap_or("");
         match key {
-            "id" => step.id = reader.text(value, "'id'"),
+            "id" => step.id = reader.nonempty_text(value, "'id'"),
             "name" => step.name = reader.template(value, "'name'"),
             "if" => step.condition = read_condition(reader, value),
             "env" => step.env = reader.template_map(value, "'env'"),
@@ -170,9 +170,9 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
             "background" if place == StepPlace::Job => {
                 step.background = reader.boolean(value, "'background'").unwrap_or(false);
             }
-            "run" => script = reader.filled_template(value, "'run'"),
+            "run" => script = reader.template(value, "'run'"),
             "shell" => shell = reader.filled_template(value, "'shell'"),
-            "working-directory" => directory = reader.filled_template(value, "'working-directory'"),
+            "working-directory" => directory = reader.template_if_any(value, "'working-directory'"),
             "uses" => uses = reader.filled_template(value, "'uses'"),
             "with" => with = reader.template_map(value, "'with'"),
             "wait" => step.kind = StepKind::Wait(reader.texts(value, "'wait'")),

@@ -199,7 +199,11 @@ pub(super) fn read_triggers(reader: &mut Reader<'_>, node: &Node<'_>) -> Trigger
                 triggers.events.extend(read_event_name(reader, item));
             }
             if items.is_empty() {
-                reader.error(Code::EmptyValue, node.span, "'on' must name at least one event");
+                reader.warn(
+                    Code::EmptyValue,
+                    node.span,
+                    "'on' names no event, so nothing starts the workflow",
+                );
             }
         }
         NodeKind::Mapping(entries) => {
@@ -209,7 +213,11 @@ pub(super) fn read_triggers(reader: &mut Reader<'_>, node: &Node<'_>) -> Trigger
                 triggers.events.push(read_trigger(reader, name, &entry.value));
             }
             if entries.is_empty() {
-                reader.error(Code::EmptyValue, node.span, "'on' must name at least one event");
+                reader.warn(
+                    Code::EmptyValue,
+                    node.span,
+                    "'on' names no event, so nothing starts the workflow",
+                );
             }
         }
     }
@@ -310,7 +318,9 @@ fn read_trigger(reader: &mut Reader<'_>, name: Spanned<String>, node: &Node<'_>)
             }
             _ => continue,
         };
-        *slot = read_filter(reader, &entry.key, value);
+        // Its types are of its sender's making, so GitHub wants them listed.
+        let sequence_only = event == "repository_dispatch" && !reader.lenient();
+        *slot = read_filter(reader, &entry.key, value, sequence_only);
     }
     trigger
 }
@@ -330,10 +340,19 @@ fn report_foreign_key(reader: &mut Reader<'_>, event: &str, key: &Node<'_>, know
     );
 }
 
-fn read_filter(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>) -> Option<Filter> {
+fn read_filter(
+    reader: &mut Reader<'_>,
+    key: &Node<'_>,
+    node: &Node<'_>,
+    sequence_only: bool,
+) -> Option<Filter> {
     let what = format!("'{}'", key.as_text().unwrap_or(""));
     if node.is_null() {
         reader.unexpected(node, &what, "a string or a sequence of strings");
+        return None;
+    }
+    if sequence_only && node.as_sequence().is_none() {
+        reader.unexpected(node, &what, "a sequence");
         return None;
     }
     let items = reader.texts(node, &what);
@@ -346,7 +365,7 @@ fn read_filter(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>) -> Opti
 fn read_schedules(reader: &mut Reader<'_>, node: &Node<'_>, trigger: &mut Trigger) {
     let items = reader.sequence(node, "'schedule'");
     if items.is_empty() && node.as_sequence().is_some() {
-        reader.error(Code::EmptyValue, node.span, "'schedule' must have at least one 'cron'");
+        reader.warn(Code::EmptyValue, node.span, "'schedule' is empty, so it starts nothing");
     }
     for item in items {
         let (mut cron, mut timezone) = (None, None);
@@ -411,7 +430,7 @@ fn read_inputs(reader: &mut Reader<'_>, node: &Node<'_>, event: &str) -> Vec<Inp
                 }
                 "type" => read_input_type(reader, value, call, &mut input),
                 "required" => input.required = reader.boolean(value, "'required'").unwrap_or(false),
-                "default" => input.default = reader.template(value, "'default'"),
+                "default" => input.default = read_default(reader, value, call),
                 "options" => input.options = read_options(reader, value),
                 _ => {}
             }
@@ -424,6 +443,15 @@ fn read_inputs(reader: &mut Reader<'_>, node: &Node<'_>, event: &str) -> Vec<Inp
     inputs
 }
 
+/// A workflow that is called computes its defaults; people who dispatch one see them as they are written.
+fn read_default(reader: &mut Reader<'_>, node: &Node<'_>, call: bool) -> Option<Template> {
+    let default = reader.template(node, "'default'")?;
+    if !call && !reader.lenient() && default.has_expression() && default.syntax_error().is_none() {
+        reader.refuse_expression(&default, "the default of a dispatched workflow's input");
+    }
+    Some(default)
+}
+
 fn read_options(reader: &mut Reader<'_>, node: &Node<'_>) -> Vec<Spanned<String>> {
     let items = reader.sequence(node, "'options'");
     if items.is_empty() && node.as_sequence().is_some() {
@@ -433,7 +461,7 @@ fn read_options(reader: &mut Reader<'_>, node: &Node<'_>) -> Vec<Spanned<String>
 }
 
 fn read_input_type(reader: &mut Reader<'_>, node: &Node<'_>, call: bool, input: &mut Input) {
-    let Some(text) = reader.text(node, "'type'") else { return };
+    let Some(text) = reader.nonempty_text(node, "'type'") else { return };
     let kind = InputKind::by_name(&text)
         .filter(|kind| !call || matches!(kind, InputKind::String | InputKind::Boolean | InputKind::Number));
     if let Some(kind) = kind {
@@ -465,7 +493,7 @@ fn read_outputs(reader: &mut Reader<'_>, node: &Node<'_>) -> Vec<CallOutput> {
         let mut value = None;
         for property in reader.mapping(&entry.value, &what, &["description", "value"]) {
             match property.key.as_text().unwrap_or("") {
-                "value" => value = reader.filled_template(&property.value, "'value'"),
+                "value" => value = reader.template_if_any(&property.value, "'value'"),
                 "description" => {
                     reader.text(&property.value, "'description'");
                 }
@@ -492,8 +520,12 @@ fn read_call_secrets(reader: &mut Reader<'_>, node: &Node<'_>) -> Vec<CallSecret
         if !entry.value.is_null() {
             let what = format!("secret '{}'", name.value);
             for property in reader.mapping(&entry.value, &what, &["description", "required"]) {
-                if property.key.as_text() == Some("required") {
-                    required = reader.boolean(&property.value, "'required'").unwrap_or(false);
+                match property.key.as_text().unwrap_or("") {
+                    "required" => required = reader.boolean(&property.value, "'required'").unwrap_or(false),
+                    "description" => {
+                        reader.text(&property.value, "'description'");
+                    }
+                    _ => {}
                 }
             }
         }

@@ -114,7 +114,7 @@ fn read_workflow(reader: &mut Reader<'_>, root: &Node<'_>) -> Workflow {
             "description" => {
                 reader.text(value, "'description'");
             }
-            "run-name" => workflow.run_name = reader.filled_template(value, "'run-name'"),
+            "run-name" => workflow.run_name = reader.template_if_any(value, "'run-name'"),
             "on" => {
                 has_on = true;
                 workflow.on = read_triggers(reader, value);
@@ -122,6 +122,7 @@ fn read_workflow(reader: &mut Reader<'_>, root: &Node<'_>) -> Workflow {
             "permissions" => workflow.permissions = read_permissions(reader, value),
             "env" => workflow.env = reader.template_map(value, "'env'"),
             "defaults" => workflow.defaults = read_defaults(reader, value),
+            "concurrency" if value.is_null() => reader.say_empty(value, "'concurrency'"),
             "concurrency" => workflow.concurrency = read_concurrency(reader, value),
             "jobs" => {
                 has_jobs = true;

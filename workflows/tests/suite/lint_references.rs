@@ -72,6 +72,65 @@ impl Files for Callee {
 }
 
 #[test]
+fn a_local_action_that_is_wrong_is_said_where_it_is_used() {
+    let action = Callee("name: x\nruns: {using: node20}\n");
+    let options = LintOptions { files: Some(&action), ..LintOptions::default() };
+    let file = "on: push\njobs: {a: {runs-on: ubuntu-latest, steps: [uses: ./act]}}\n";
+    says(
+        &check_with(file, &options),
+        &["2:50 w uses: action.yml:2 is wrong: an action of the kind 'node20'"],
+    );
+}
+
+/// A repository with these workflows.
+struct Workflows(&'static [(&'static str, &'static str)]);
+
+impl Files for Workflows {
+    fn workflow(&self, reference: &WorkflowReference) -> Option<SourceFile> {
+        let name = reference.to_string();
+        self.0.iter().find(|(own, _)| *own == name).map(|(own, text)| SourceFile::new(own, text))
+    }
+    fn action(&self, _path: &str) -> Option<SourceFile> {
+        None
+    }
+}
+
+#[test]
+fn called_workflows_stay_within_the_permissions_of_their_caller() {
+    let files = Workflows(&[
+        (
+            "./job.yml",
+            "on: workflow_call\njobs: {b: {runs-on: x, permissions: {contents: write, actions: read}, steps: [run: x]}}",
+        ),
+        ("./all.yml", "on: workflow_call\npermissions: write-all\njobs: {b: {runs-on: x, steps: [run: x]}}"),
+        ("./nested.yml", "on: workflow_call\njobs: {b: {permissions: {contents: read}, uses: ./job.yml}}"),
+        ("./circle.yml", "on: workflow_call\njobs: {b: {uses: ./circle.yml}}"),
+    ]);
+    let options = LintOptions { files: Some(&files), ..LintOptions::default() };
+    let call = |keys: &str| check_with(&format!("on: push\njobs:\n  a: {{{keys}}}\n"), &options);
+    says(&call("uses: ./job.yml"), &[]);
+    says(&call("permissions: write-all, uses: ./job.yml"), &[]);
+    says(
+        &call("permissions: {contents: read}, uses: ./job.yml"),
+        &[
+            "3:3 e permissions: job 'b' of ./job.yml asks for 'actions: read, contents: write', but is only allowed 'actions: none, contents: read' (grant it under",
+        ],
+    );
+    says(
+        &call("permissions: read-all, uses: ./all.yml"),
+        &["3:3 e permissions: ./all.yml asks for 'actions: write, "],
+    );
+    says(&call("permissions: write-all, uses: ./all.yml"), &[]);
+    says(
+        &call("permissions: write-all, uses: ./nested.yml"),
+        &["3:3 e permissions: job 'b' of ./job.yml asks for"],
+    );
+    says(&call("permissions: {}, uses: ./circle.yml"), &[]);
+    let of_workflow = "on: push\npermissions: {}\njobs: {a: {uses: ./job.yml}}\n";
+    says(&check_with(of_workflow, &options), &["3:8 e permissions: job 'b' of ./job.yml asks for"]);
+}
+
+#[test]
 fn calls_fit_the_called_workflow() {
     let callee = Callee(
         "on: {workflow_call: {inputs: {n: {type: number, required: true}}, secrets: {key: {required: true}}, outputs: {o: {value: x}}}}\njobs: {a: {runs-on: x, steps: [run: x]}}",
@@ -97,11 +156,11 @@ fn calls_fit_the_called_workflow() {
         ],
     );
     says(&call("./none.yml"), &["4:11 w workflow-call: there is no file ./none.yml"]);
-    says(&call("./w.yml@v1"), &["4:11 e uses: a workflow of the same repository takes no @ref"]);
+    says(&call("./w.yml@v1"), &["4:11 w uses: a workflow of the same repository takes no @ref"]);
     says(
         &call("o/r@v1"),
         &[
-            "4:11 e uses: expected ./path/to/workflow.yml or owner/repo/path/to/workflow.yml@ref, found 'o/r@v1'",
+            "4:11 w uses: expected ./path/to/workflow.yml or owner/repo/path/to/workflow.yml@ref, found 'o/r@v1'",
         ],
     );
     says(
