@@ -67,6 +67,8 @@ struct Agent {
     needs_pings: bool,
     alone: bool,
     outbox: Outbox,
+    /// Whether the outbox had no room when the loop last went to wait.
+    full: bool,
     steps: HashMap<u64, Step>,
     unpacking: HashMap<u64, mpsc::Sender<Bytes>>,
     helpers: JoinSet<()>,
@@ -107,6 +109,7 @@ pub(super) async fn run(mode: Mode) -> io::Result<()> {
         needs_pings,
         alone: connection.is_none(),
         outbox: Outbox::default(),
+        full: false,
         steps: HashMap::new(),
         unpacking: HashMap::new(),
         helpers: JoinSet::new(),
@@ -221,10 +224,11 @@ impl Agent {
 
     /// Looks after everything that has a clock.
     fn look(&mut self, now: Instant) -> io::Result<()> {
+        let full = std::mem::replace(&mut self.full, !self.outbox.has_room());
         let ids: Vec<u64> = self.steps.keys().copied().collect();
         for id in ids {
             let others = self.others(id);
-            if let Some(exited) = self.steps.get_mut(&id).and_then(|step| step.look(&others, now)) {
+            if let Some(exited) = self.steps.get_mut(&id).and_then(|step| step.look(&others, now, full)) {
                 self.steps.remove(&id);
                 self.tell(id, Body::Exited(exited))?;
             }

@@ -39,7 +39,9 @@ pub(super) struct Step {
     since: u64,
     collect: Vec<Collect>,
     end: Option<End>,
+    /// When its main process ended, and later by as long as its output could not be taken since.
     ended_at: Option<Instant>,
+    looked_at: Instant,
     /// How many of its streams are read here and still open.
     open: u8,
     ladder: Option<Ladder>,
@@ -76,6 +78,7 @@ pub(super) fn begin(run: Run) -> Result<Begun, String> {
         collect: run.collect,
         end: None,
         ended_at: None,
+        looked_at: Instant::now(),
         open: 0,
         ladder: None,
         lost: Vec::new(),
@@ -137,8 +140,13 @@ impl Step {
         self.ladder.is_some()
     }
 
-    /// Looks after it. `Some` when it is over: then it is to be forgotten.
-    pub(super) fn look(&mut self, others: &HashSet<i32>, now: Instant) -> Option<Exited> {
+    /// Looks after it. `Some` when it is over: then it is to be forgotten. While the way to the runner has been `full`
+    /// since the last look, nothing was taken from its pipes: that time does not count against [`HELD`].
+    pub(super) fn look(&mut self, others: &HashSet<i32>, now: Instant, full: bool) -> Option<Exited> {
+        if full && let Some(at) = &mut self.ended_at {
+            *at += now.saturating_duration_since(self.looked_at.max(*at));
+        }
+        self.looked_at = now;
         if self.ladder.is_some() {
             let members = self.members(&tree::all(), others);
             let living = self.living();
@@ -209,5 +217,45 @@ impl Pump {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashSet,
+        time::{Duration, Instant},
+    };
+
+    use proto::agent::v1::exited::End;
+    use rustix::process::Pid;
+
+    use super::{HELD, Step};
+
+    #[test]
+    fn time_in_which_the_output_could_not_be_taken_does_not_count() {
+        let start = Instant::now();
+        let mut step = Step {
+            leader: Pid::INIT,
+            since: 0,
+            collect: Vec::new(),
+            end: Some(End::Code(0)),
+            ended_at: Some(start),
+            looked_at: start,
+            open: 1,
+            ladder: None,
+            lost: Vec::new(),
+            pipes: Vec::new(),
+        };
+        let nobody = HashSet::new();
+        let moment = Duration::from_millis(1);
+        let mut now = start + HELD - moment;
+        assert_eq!(step.look(&nobody, now, false), None, "it may still be written");
+        now += HELD * 3;
+        assert_eq!(step.look(&nobody, now, true), None, "nobody could read");
+        assert_eq!(step.next_look(now), Some(now + moment));
+        now += moment;
+        let exited = step.look(&nobody, now, false).expect("its time is over");
+        assert!(exited.output_held);
     }
 }
