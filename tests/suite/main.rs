@@ -6,6 +6,7 @@
 mod architecture;
 mod build;
 mod crash;
+mod disk;
 mod docker;
 mod identity;
 mod jobs;
