@@ -301,7 +301,7 @@ pub const KEYS: &[Key] = &[
         Text,
         "\"\"",
         Obeyed,
-        "Network of job containers: empty for one of its own per job, host, bridge or a network's name.",
+        "Network of job containers: empty for one of its own per job with services and the bridge for others, host, bridge or a network's name.",
     ),
     official(
         "container.network_create_options.enable_ipv4",
