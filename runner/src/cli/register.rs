@@ -216,9 +216,13 @@ fn labels(text: &str) -> Result<Vec<Label>, String> {
         return Err(error.to_string());
     }
     if let Some(vague) = labels.iter().find(|label| !label.is_explicit()) {
+        let (name, wrong) = match vague.name().split_once(':') {
+            Some((name, rest)) => (name, format!(" ('{rest}' is neither host nor docker)")),
+            None => (vague.name(), String::new()),
+        };
         return Err(format!(
-            "the label '{vague}' does not say where its jobs run: write '{vague}:host' for this machine itself, or \
-             '{vague}:docker://IMAGE' for containers"
+            "the label '{vague}' does not say where its jobs run{wrong}: write '{name}:host' for this machine itself, or \
+             '{name}:docker://IMAGE' for containers"
         ));
     }
     if labels.is_empty() {
