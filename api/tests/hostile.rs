@@ -280,7 +280,9 @@ async fn ten_thousand_idle_connections_cost_little() {
     }
     let memory = api.memory();
     report(&format!("idle connections: {wanted}; memory {before} KiB before, {memory} KiB with them"));
-    assert!(memory < 150 * 1024, "{memory} KiB");
+    // A build without optimization keeps more of every waiting request.
+    let bound = if cfg!(debug_assertions) { 200 } else { 150 };
+    assert!(memory < bound * 1024, "{memory} KiB");
     assert_well(&api).await;
     drop(held);
 }
