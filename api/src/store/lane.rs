@@ -52,7 +52,10 @@ impl<Q> Queue<Q> {
     async fn next_batch(&self) -> Option<Vec<Q>> {
         let mut batch = Vec::new();
         let mut waiting = self.waiting.lock().await;
-        let share = waiting.len().div_ceil(self.divisor).clamp(1, BATCH);
+        let share = match self.divisor {
+            1 => BATCH,
+            lanes => waiting.len().div_ceil(lanes).clamp(1, BATCH),
+        };
         tokio::select! {
             biased;
             taken = waiting.recv_many(&mut batch, share) => (taken > 0).then_some(batch),
