@@ -10,8 +10,8 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use super::{Reporter, Server};
 use crate::report::{Conclusion, JobEvent, JobReport, Row, journal::Record};
 
-/// Events that are taken at a time.
-const AT_A_TIME: usize = 32;
+/// Events that are taken at a time. One may hold the thousands of rows of one piece of output.
+const AT_A_TIME: usize = 4;
 
 /// How often the disk is made to keep what it has been given.
 const SYNC_EVERY: Duration = Duration::from_secs(1);

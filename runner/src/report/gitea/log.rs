@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{CallError, Reporter, Server, Verdict, pace::Pace};
 use crate::report::journal::{Record, RowReader};
 
-/// A call carries about this much at first.
+/// A call carries about this much at first, counted as the memory that its rows take.
 const BATCH_BYTES: usize = 512 << 10;
 
 /// A call carries up to this much while the server is behind and takes it.
