@@ -1,5 +1,8 @@
 //! What the language costs: checking a file beside the YAML parser's own events, and evaluating a
 //! typical `if`. Prints times and ratios; judges nothing.
+//!
+//! `BENCH_FILES` names a folder of files to check in place of the examples. With `ESTEIRA_BIN` and
+//! `ACTIONLINT`, two programs, `esteira lint` and actionlint without its external linters check them, too.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -7,6 +10,7 @@
 )]
 
 use std::hint::black_box;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use saphyr_parser::Parser;
@@ -53,6 +57,38 @@ fn best(mut work: impl FnMut()) -> Duration {
     (0..200).map(|_| series()).min().unwrap_or_default()
 }
 
+/// One run of a program over the files.
+fn run_time(program: &str, arguments: &[&str], files: &[SourceFile]) -> Duration {
+    let start = Instant::now();
+    let status = Command::new(program)
+        .args(arguments)
+        .args(files.iter().map(SourceFile::name))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("the program can be started");
+    assert!(matches!(status.code(), Some(0 | 1)), "{program} could not work: {status}");
+    start.elapsed()
+}
+
+/// `esteira lint` beside actionlint, as programs on all processors.
+fn compare_programs(files: &[SourceFile]) {
+    let named = |name: &str| std::env::var(name).ok();
+    let (Some(esteira), Some(actionlint)) = (named("ESTEIRA_BIN"), named("ACTIONLINT")) else { return };
+    let (mut own, mut other): (Vec<Duration>, Vec<Duration>) = (0..9)
+        .map(|_| {
+            let own = run_time(&esteira, &["lint", "--no-shellcheck"], files);
+            (own, run_time(&actionlint, &["-shellcheck=", "-pyflakes="], files))
+        })
+        .unzip();
+    own.sort();
+    other.sort();
+    let (own, other) = (own[own.len() / 2], other[other.len() / 2]);
+    let ratio = other.as_secs_f64() / own.as_secs_f64();
+    println!("esteira lint             {own:>12.1?}");
+    println!("actionlint               {other:>12.1?}  {ratio:.2} x esteira lint (bar: 1.5)");
+}
+
 fn main() {
     let files = files();
     let bytes: usize = files.iter().map(|file| file.text().len()).sum();
@@ -70,6 +106,7 @@ fn main() {
     let options = LintOptions::default();
     let linted = best_of_each(&files, |file| drop(black_box(lint(file, &options))));
     println!("tree, model and checks   {linted:>12.1?}  {:.2} x events (bar: 2)", ratio(linted));
+    compare_programs(&files);
 
     let contexts = Contexts::new()
         .with(

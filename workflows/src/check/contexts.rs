@@ -74,7 +74,8 @@ static JOB: LazyLock<Type> = LazyLock::new(|| {
     let service = Type::closed(vec![
         (Arc::from("id"), Type::String),
         (Arc::from("network"), Type::String),
-        (Arc::from("ports"), Type::map_of(Type::String)),
+        // Looked up by number, as in GitHub's own examples: `ports[5432]`.
+        (Arc::from("ports"), Type::Any),
     ]);
     Type::closed(vec![
         (Arc::from("container"), Type::strings(&["id", "network"])),

@@ -156,13 +156,16 @@ fn excess(
     })
 }
 
-/// The scopes asked for beyond what is granted, and what is granted of them.
+/// The scopes asked for beyond what is granted, and what is granted of them; of many the first ones.
 fn beyond(granted: &Permissions, asked: &Permissions) -> Option<(String, String)> {
-    let list = |permissions: &Permissions, scopes: &[&str]| {
-        let one = |scope: &&str| format!("{scope}: {}", Level::of(permissions, scope).as_str());
-        scopes.iter().map(one).collect::<Vec<_>>().join(", ")
-    };
+    const SHOWN: usize = 4;
     let scopes: Vec<&str> =
         SCOPES.into_iter().filter(|scope| Level::of(asked, scope) > Level::of(granted, scope)).collect();
-    (!scopes.is_empty()).then(|| (list(asked, &scopes), list(granted, &scopes)))
+    let list = |permissions: &Permissions| {
+        let one = |scope: &&str| format!("{scope}: {}", Level::of(permissions, scope).as_str());
+        let shown: Vec<String> = scopes.iter().take(SHOWN).map(one).collect();
+        let more = if scopes.len() > SHOWN { ", …" } else { "" };
+        format!("{}{more}", shown.join(", "))
+    };
+    (!scopes.is_empty()).then(|| (list(asked), list(granted)))
 }

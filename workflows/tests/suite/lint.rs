@@ -233,6 +233,12 @@ fn defaults_of_called_workflows_see_the_inputs_before_them() {
 }
 
 #[test]
+fn ports_of_services_are_looked_up_by_number() {
+    says(&step("      - run: echo ${{ job.services.redis.ports[6379] }}\n"), &[]);
+    says(&step("      - run: echo ${{ job.service.redis }}\n"), &["6:27 w undefined-reference: "]);
+}
+
+#[test]
 fn shells_fit_the_machine() {
     says(&step("      - {run: x, shell: cmd}\n"), &["6:25 w shell: the shell 'cmd' exists on Windows only"]);
     let on_windows = "on: push\njobs: {a: {runs-on: [self-hosted, windows], steps: [{run: x, shell: sh}]}}\n";
