@@ -120,6 +120,7 @@ fn check(args: &LintArgs) -> Result<Vec<Checked>, String> {
     for path in &args.files {
         if path.is_dir() { collect(path, &mut paths)? } else { paths.push(path.clone()) }
     }
+    let any_label = ["**".to_owned()];
     let shellcheck = !args.no_shellcheck && !silenced.contains(&Code::ShellCheck) && has_shellcheck();
     in_parallel(&paths, |path| {
         let (name, text) = read(path)?;
@@ -128,7 +129,7 @@ fn check(args: &LintArgs) -> Result<Vec<Checked>, String> {
         let options = LintOptions {
             kind: FileKind::of_path(&name),
             files: Some(&files),
-            labels: &labels,
+            labels: if is_for_gitea(path) { &any_label } else { &labels },
             silenced: &silenced,
         };
         let mut findings = lint(&source, &options);
@@ -212,10 +213,17 @@ fn has_shellcheck() -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
+/// Runners of a Gitea instance have whatever labels they were registered with.
+fn is_for_gitea(path: &Path) -> bool {
+    path.ancestors().any(|folder| folder.ends_with(".gitea") || folder.ends_with(".forgejo"))
+}
+
 /// The repository that a file is in: the folder above `.github` or `.gitea`.
 fn root_of(path: &Path) -> Option<PathBuf> {
     let path = path.canonicalize().ok()?;
-    let above = path.ancestors().find(|folder| folder.ends_with(".github") || folder.ends_with(".gitea"))?;
+    let above = path
+        .ancestors()
+        .find(|folder| [".github", ".gitea", ".forgejo"].iter().any(|name| folder.ends_with(name)))?;
     above.parent().map(Path::to_owned)
 }
 
@@ -308,6 +316,20 @@ fn to_json(file: &Checked, finding: &Diagnostic) -> Json {
     })
 }
 
+/// A path as a reference of a URI.
+fn uri(path: &str) -> String {
+    let mut uri = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' | b'+' | b'@' => {
+                uri.push(char::from(byte));
+            }
+            _ => uri.extend(format!("%{byte:02X}").chars()),
+        }
+    }
+    uri
+}
+
 fn sarif(checked: &[Checked]) -> Json {
     let mut rules: BTreeMap<&str, Json> = BTreeMap::new();
     let mut results = Vec::new();
@@ -328,7 +350,7 @@ fn sarif(checked: &[Checked]) -> Json {
                 "level": if finding.severity == Severity::Error { "error" } else { "warning" },
                 "message": { "text": text },
                 "locations": [{ "physicalLocation": {
-                    "artifactLocation": { "uri": file.source.name() },
+                    "artifactLocation": { "uri": uri(file.source.name()) },
                     "region": { "startLine": start.line, "startColumn": start.column,
                                 "endLine": end.line, "endColumn": end.column },
                 } }],
@@ -340,7 +362,26 @@ fn sarif(checked: &[Checked]) -> Json {
         "version": "2.1.0",
         "runs": [{
             "tool": { "driver": { "name": "esteira", "version": crate::VERSION, "rules": rules.into_values().collect::<Vec<_>>() } },
+            "columnKind": "unicodeCodePoints",
             "results": results,
         }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{is_for_gitea, uri};
+
+    #[test]
+    fn paths_become_references() {
+        assert_eq!(uri(".github/workflows/a b#é.yml"), ".github/workflows/a%20b%23%C3%A9.yml");
+    }
+
+    #[test]
+    fn labels_of_gitea_are_its_own() {
+        assert!(is_for_gitea(Path::new(".gitea/workflows/a.yml")));
+        assert!(!is_for_gitea(Path::new(".github/workflows/a.yml")));
+    }
 }

@@ -1,6 +1,7 @@
 //! `esteira exec`: the workflows of a folder, run here. Arguments and wiring; the work is in [`crate::source::local`].
 
 mod given;
+mod official;
 mod session;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 
 use clap::Args;
 use given::{env_file, pairs, placement, secrets};
+use official::OfficialFlags;
 use session::Session;
 use workflows::{Code, LintOptions, Scope, SourceFile, Value, Workflow, lint, parse_payload, plan};
 
@@ -129,6 +131,8 @@ pub(super) struct ExecArgs {
     /// How many jobs run at a time; default: one for each processor.
     #[arg(long)]
     concurrent_jobs: Option<usize>,
+    #[command(flatten)]
+    official: OfficialFlags,
 }
 
 /// What stops a run before it begins, beyond what cannot even be read.
@@ -197,6 +201,9 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
             plan::Match::OtherEvent => {}
         }
     }
+    for sentence in args.official.without_effect() {
+        console.note(sentence);
+    }
     if args.list {
         list(&chosen, console);
         return Ok(true);
@@ -226,8 +233,7 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
             let inputs = inputs(&workflow, &spec, &payload)?;
             let source = workflow.source.clone();
             if args.dryrun {
-                console.note(&format!("{}: would run", source.name()));
-                continue;
+                console.note(&format!("{} would run:", source.name()));
             }
             let (result, jobs) = run.workflow(workflow, inputs).await.map_err(|diagnostics| {
                 let lines: Vec<String> = diagnostics
@@ -239,7 +245,9 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
             success &= matches!(result, plan::JobResult::Success | plan::JobResult::Skipped);
             lines.extend(jobs);
         }
-        console.table(&lines);
+        if !args.dryrun {
+            console.table(&lines);
+        }
         Ok(success)
     };
     let interrupted = interrupts(&cancel, console);
@@ -390,7 +398,13 @@ async fn backends(
         enable_ipv4: None,
         enable_ipv6: None,
         privileged: args.privileged,
-        options: args.container_opts.clone().unwrap_or_default(),
+        options: args
+            .container_opts
+            .iter()
+            .cloned()
+            .chain(args.official.container_options())
+            .collect::<Vec<_>>()
+            .join(" "),
         workdir_parent: "/workspace".to_owned(),
         // It is the user's own machine.
         bind_workdir: false,
@@ -490,11 +504,15 @@ fn options(
         by_name.insert(label, placement(&image));
     }
     let local = pairs(&args.local_action, "--local-action")?;
+    let mut vars = pairs(&args.var, "--var")?;
+    if args.official.debug {
+        vars.push(("ACTIONS_STEP_DEBUG".to_owned(), "true".to_owned()));
+    }
     Ok(LocalOptions {
         root: root.to_owned(),
         github,
         secrets,
-        vars: pairs(&args.var, "--var")?,
+        vars,
         jobs: args.job.clone(),
         matrix: args
             .matrix
@@ -528,5 +546,6 @@ fn options(
             config: JobConfig { envs, force_rebuild: args.rebuild, ..JobConfig::default() },
             ..RunnerFacts::default()
         },
+        plan_only: args.dryrun,
     })
 }

@@ -61,6 +61,8 @@ pub struct LocalOptions {
     pub working_tree: Option<Arc<WorkingTree>>,
     /// Who runs.
     pub runner: RunnerFacts,
+    /// Plan only: every job is told and taken as successful.
+    pub plan_only: bool,
 }
 
 /// Runs one workflow to its end.
@@ -120,6 +122,11 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
             let mut answered = false;
             for step in steps {
                 match step {
+                    Step::Start(planned) if options.plan_only => {
+                        self.tell_plan(&planned);
+                        run.finish(planned.key, JobResult::Success, Object::new());
+                        answered = true;
+                    }
                     Step::Start(planned) => {
                         let cancel = self.cancel.child();
                         tokens.insert(planned.key, cancel.clone());
@@ -187,6 +194,16 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
             }
         }
         Ok((run.result().unwrap_or(JobResult::Failure), lines))
+    }
+
+    /// What would run, and where.
+    fn tell_plan(&self, planned: &PlannedJob) {
+        let (by_name, other) = &self.options.placements;
+        let place = match planned.runs_on.iter().find_map(|label| by_name.get(label)).unwrap_or(other) {
+            Placement::Docker(image) => image,
+            Placement::Host => "this machine",
+        };
+        self.console.note(&format!("  {} on {} ({place})", planned.name, planned.runs_on.join(", ")));
     }
 
     fn start(
