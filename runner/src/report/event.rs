@@ -109,7 +109,7 @@ pub struct Sink {
 pub struct SinkClosed;
 
 /// How many events may wait between a job and its reporter. Rows travel in batches of up to 64 KiB of output each.
-pub const SINK_DEPTH: usize = 16;
+pub const SINK_DEPTH: usize = 8;
 
 impl Sink {
     /// A sink that is cancelled by `cancel`, and the end at which its events come out.

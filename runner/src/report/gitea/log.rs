@@ -12,7 +12,7 @@ use crate::report::journal::{Record, RowReader};
 const BATCH_BYTES: usize = 512 << 10;
 
 /// A call carries up to this much while the server is behind and takes it.
-const BEHIND_BYTES: usize = 2 << 20;
+const BEHIND_BYTES: usize = 1 << 20;
 
 /// A call carries at least this much, however often larger ones fail.
 const SMALL_BYTES: usize = 32 << 10;
