@@ -249,7 +249,7 @@ mod tests {
         };
         let nobody = HashSet::new();
         let moment = Duration::from_millis(1);
-        let mut now = start + HELD - moment;
+        let mut now = start + HELD.saturating_sub(moment);
         assert_eq!(step.look(&nobody, now, false), None, "it may still be written");
         now += HELD * 3;
         assert_eq!(step.look(&nobody, now, true), None, "nobody could read");
