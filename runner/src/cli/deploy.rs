@@ -9,7 +9,7 @@ use crate::deploy::{Deployment, Format, deploy};
 /// Deploy a stack file to Docker Swarm and wait until it has converged.
 ///
 /// Exit codes: 0 every service runs the new release, 1 a service failed, 2 the stack file or an argument is wrong, 5 Swarm
-/// rolled back, 6 not converged in time, 7 the manager cannot be reached, 130 interrupted. After 1, 5 and 6 the failed
+/// rolled back or is about to, 6 not converged in time, 7 the manager cannot be reached, 130 interrupted. After 1, 5 and 6 the failed
 /// tasks' errors and last log lines are printed.
 #[derive(Debug, Args)]
 pub(super) struct DeployArgs {

@@ -119,7 +119,7 @@ impl Follower<'_> {
                 }
             }
             if started.elapsed() >= self.deployment.timeout {
-                return Ok(ending(Outcome::TimedOut));
+                return Ok(ending(out_of_time(&progress)));
             }
             tokio::time::sleep(INTERVAL).await;
         }
@@ -164,6 +164,12 @@ fn settled(progress: &BTreeMap<String, Progress>) -> Option<Outcome> {
     }
 }
 
+/// The outcome at the limit: a release that is being taken back is refused, however long the way back takes.
+fn out_of_time(progress: &BTreeMap<String, Progress>) -> Outcome {
+    let taken_back = progress.values().any(|progress| matches!(progress.standing, Standing::RollingBack(_)));
+    if taken_back { Outcome::RolledBack } else { Outcome::TimedOut }
+}
+
 fn unfinished(
     progress: &BTreeMap<String, Progress>,
     stack: &BTreeMap<String, ServiceFacts>,
@@ -187,4 +193,21 @@ fn unfinished(
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Outcome, Progress, Standing, out_of_time};
+
+    fn at_the_limit(standing: Standing) -> Outcome {
+        out_of_time(&BTreeMap::from([("web".to_owned(), Progress { ready: 0, wanted: 2, standing })]))
+    }
+
+    #[test]
+    fn a_way_back_that_outlasts_the_limit_is_a_rollback_all_the_same() {
+        assert_eq!(at_the_limit(Standing::RollingBack("failed".into())), Outcome::RolledBack);
+        assert_eq!(at_the_limit(Standing::Waiting("starting".into())), Outcome::TimedOut);
+    }
 }

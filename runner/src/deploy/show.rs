@@ -24,6 +24,9 @@ pub enum Format {
     Json,
 }
 
+const WRAP_OFF: &str = "\x1b[?7l";
+const WRAP_ON: &str = "\x1b[?7h";
+
 enum Style {
     Table { drawn: usize },
     Rows,
@@ -109,11 +112,12 @@ impl Show {
                 if *drawn > 0 {
                     write!(self.out, "\x1b[{drawn}A")?;
                 }
+                // A row that is too long is cut by the terminal: a wrapped one would be two to the way back up.
+                write!(self.out, "{WRAP_OFF}")?;
                 for (name, now) in progress {
-                    let line: String = row(name, now).chars().take(200).collect();
-                    writeln!(self.out, "\x1b[2K{line}")?;
+                    writeln!(self.out, "\x1b[2K{}", row(name, now))?;
                 }
-                write!(self.out, "\x1b[2K{seconds} s\r")?;
+                write!(self.out, "\x1b[2K{seconds} s\r{WRAP_ON}")?;
                 *drawn = progress.len();
                 self.out.flush()?;
             }
@@ -226,12 +230,24 @@ impl Show {
                 } else {
                     format!("; not waited for, still on the way: {unawaited}")
                 };
-                format!("stack {stack} has converged: {} services{rest}", self.last.len())
+                let count = self.last.len();
+                let plural = if count == 1 { "" } else { "s" };
+                format!("stack {stack} has converged: {count} service{plural}{rest}")
             }
-            Outcome::RolledBack => format!(
-                "stack {stack}: Swarm rolled back {}{because}; the former release goes on serving",
-                names(|standing| matches!(standing, Standing::RolledBack(_)))
-            ),
+            Outcome::RolledBack => {
+                let on_the_way = names(|standing| matches!(standing, Standing::RollingBack(_)));
+                if on_the_way.is_empty() {
+                    let back = names(|standing| matches!(standing, Standing::RolledBack(_)));
+                    format!(
+                        "stack {stack}: Swarm rolled back {back}{because}; the former release goes on serving"
+                    )
+                } else {
+                    format!(
+                        "stack {stack}: Swarm rolls back {on_the_way}{because}; it had not ended when --timeout did: \
+                         look whether the former release runs"
+                    )
+                }
+            }
             Outcome::TimedOut => format!(
                 "stack {stack} did not converge in time: {}{because}; Swarm goes on by itself, a longer wait is set with --timeout",
                 names(|standing| *standing != Standing::Converged)
