@@ -57,7 +57,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
   secret=$(mktemp)
   cat "${POSTGRES_PASSWORD_FILE:-/dev/stdin}" >"$secret" <<<"${POSTGRES_PASSWORD:-}"
   chown postgres "$secret"
-  setpriv --reuid=postgres --regid=postgres --init-groups "$bin/initdb" -D "$data" -U "$POSTGRES_USER" --pwfile="$secret" --auth-host=scram-sha-256 --auth-local=trust
+  setpriv --reuid=postgres --regid=postgres --init-groups "$bin/initdb" -D "$data" -U "$POSTGRES_USER" --pwfile="$secret" --encoding=UTF8 --locale=C.UTF-8 --auth-host=scram-sha-256 --auth-local=trust
   rm "$secret"
   echo "host all all all scram-sha-256" >>"$data/pg_hba.conf"
   echo "CREATE DATABASE $POSTGRES_DB" | setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" --single -D "$data" postgres

@@ -1,5 +1,6 @@
 """The real parts of the end-to-end test: each starts in a folder of its own and is stopped again."""
 import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -234,13 +235,27 @@ def images(folder, binary, with_coverage):
           "ENV HOME=/data\nWORKDIR /data\nENTRYPOINT [\"/esteira\"]\nCMD [\"daemon\"]\n")
     job = "FROM esteira-e2e/rust\n"
     if with_coverage:
-        # What the tests compile is compiled once here: a job of the pipeline compiles what its commit has changed.
-        shutil.copy(coverage_tool(folder), context / "cargo-tarpaulin")
-        job += ("COPY cargo-tarpaulin /usr/local/bin/\nENV CARGO_TARGET_DIR=/usr/local/target\nCOPY source /warm\n"
-                "RUN cd /warm && tests/coverage --compile && rm -rf /warm\n")
+        warm(folder, source)
+        job = "FROM esteira-e2e/warm\n"
     build(context, "esteira-e2e/job", job + "COPY esteira /usr/local/bin/\n")
     print("images: the task API, from the Dockerfile", flush=True)
     run("docker", "build", "--target", "api", *API_ARGUMENTS, "--build-arg", "COMMIT=first", "-t", "esteira-e2e/task-api:first", source)
+
+
+def warm(folder, source):
+    """A base of the job's image with the coverage tool and, compiled once, what the tests depend on: a job compiles the
+    crates of its commit. Made again when Cargo.lock changes."""
+    lock = hashlib.sha256((ROOT / "Cargo.lock").read_bytes()).hexdigest()[:16]
+    there = subprocess.run(["docker", "image", "inspect", "-f", '{{index .Config.Labels "cargo-lock"}}', "esteira-e2e/warm"], capture_output=True, text=True)
+    if there.stdout.strip() == lock and there.returncode == 0:
+        return
+    context = folder / "warm"
+    context.mkdir()
+    shutil.copy(coverage_tool(folder), context / "cargo-tarpaulin")
+    shutil.copytree(source, context / "source")
+    print("images: what the tests depend on is compiled", flush=True)
+    build(context, "esteira-e2e/warm", "FROM esteira-e2e/rust\nCOPY cargo-tarpaulin /usr/local/bin/\nENV CARGO_TARGET_DIR=/usr/local/target\n"
+          f"COPY source /warm\nRUN cd /warm && tests/coverage --compile && rm -rf /warm\nLABEL cargo-lock={lock}\n")
 
 
 def coverage_tool(folder):
