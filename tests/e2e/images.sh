@@ -63,7 +63,8 @@ if [ ! -s "$data/PG_VERSION" ]; then
   echo "CREATE DATABASE $POSTGRES_DB" | setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" --single -D "$data" postgres
 fi
 install -d -o postgres -g postgres /var/run/postgresql
-exec setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" -D "$data" -c listen_addresses='*'
+# Nothing here outlives the test, and a busy test machine's disk stalls for seconds.
+exec setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" -D "$data" -c listen_addresses='*' -c fsync=off
 P
   cat >"$work/postgres/Dockerfile" <<D
 FROM esteira-test/base

@@ -32,6 +32,7 @@ class Load:
     """The users, in a process of their own."""
 
     def __init__(self, stage, name):
+        name = f"{name}-{len(stage.loads)}"
         self.stop, self.output = stage.folder / f"{name}.stop", stage.folder / f"{name}.json"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(["python3", HERE / "load.py", str(stage.edge_port), "api.localhost", str(scenarios.LONG), str(RATE), self.stop],
@@ -128,6 +129,13 @@ class Stage:
         self.loads.append(Load(self, name))
         return self.loads[-1]
 
+    def quiet(self):
+        """The users of a scenario that has failed go home."""
+        for load in self.loads:
+            if load.process.poll() is None:
+                load.process.kill()
+                load.process.wait()
+
     def answers(self):
         """The commit of the version that answers, None where none does, "mixed" during an update."""
         curl = ["curl", "-fsSk", "--max-time", "5", "--resolve", f"api.localhost:{self.edge_port}:127.0.0.1",
@@ -152,9 +160,7 @@ class Stage:
         run("docker", "push", f"{self.registry.name}/task-api:{tag}", env=self.docker)
 
     def end(self, keep):
-        for load in self.loads:
-            if load.process.poll() is None:
-                load.process.kill()
+        self.quiet()
         if keep:
             print(f"kept: {self.folder}, stack {STACK}")
             return
@@ -217,6 +223,7 @@ def main():
                 print(f"FAILED {name} ({time.monotonic() - began:.0f} s): {error}", flush=True)
                 if not isinstance(error, (Wrong, server.Refused)):
                     traceback.print_exc()
+                stage.quiet()
     except (Wrong, server.Refused) as error:
         failed += 1
         print(f"FAILED start: {error}", flush=True)

@@ -3,6 +3,8 @@
 /// The last line that says something, without the prefixes that every message has.
 fn last_words(stderr: &str) -> String {
     let line = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    // Around ssh's own words the command line repeats its whole command.
+    let line = line.rsplit_once("stderr=").map_or(line, |(_, words)| words);
     line.trim_start_matches("Error response from daemon: ").trim_start_matches("rpc error: ").to_owned()
 }
 
@@ -120,6 +122,17 @@ mod tests {
     fn an_unknown_host_key_names_the_secret() {
         let text = unreachable("error during connect: ... stderr=Host key verification failed.\r\n");
         assert!(text.contains("SSH_KNOWN_HOSTS"), "{text}");
+    }
+
+    #[test]
+    fn ssh_is_quoted_without_the_command_around_it() {
+        let text = unreachable(
+            "error during connect: Get \"http://docker/info\": command [ssh -T -- box docker system dial-stdio] has exited \
+             with exit status 255: stderr=ssh: connect to host box port 9: Connection refused\n",
+        );
+        let wanted =
+            "the manager cannot be reached: ssh: connect to host box port 9: Connection refused; check";
+        assert!(text.starts_with(wanted), "{text}");
     }
 
     #[test]

@@ -87,8 +87,9 @@ pub(super) async fn connect(
     let is_podman = version.components.iter().flatten().any(|component| component.name.starts_with("Podman"));
     let product = match version.platform {
         _ if is_podman => "Podman".to_owned(),
-        Some(platform) => platform.name,
-        None => "engine".to_owned(),
+        // A distribution's own build has no name.
+        Some(platform) if !platform.name.is_empty() => platform.name,
+        _ => "engine".to_owned(),
     };
     Ok(Engine {
         docker: client(&address, &spoken, watch)?.with_request_modifier(url_safe_credentials),

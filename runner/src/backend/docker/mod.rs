@@ -77,7 +77,7 @@ pub struct DockerConfig {
     pub enable_ipv4: Option<bool>,
     /// `container.network_create_options.enable_ipv6`.
     pub enable_ipv6: Option<bool>,
-    /// `container.privileged`: grants every option.
+    /// `container.privileged`: all containers are, and every option is granted.
     pub privileged: bool,
     /// `container.options`, before the job's own.
     pub options: String,
