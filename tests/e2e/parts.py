@@ -244,10 +244,11 @@ def images(folder, binary, with_coverage):
 
 def warm(folder, source):
     """A base of the job's image with the coverage tool and, compiled once, what the tests depend on: a job compiles the
-    crates of its commit. Made again when Cargo.lock changes."""
-    lock = hashlib.sha256((ROOT / "Cargo.lock").read_bytes()).hexdigest()[:16]
-    there = subprocess.run(["docker", "image", "inspect", "-f", '{{index .Config.Labels "cargo-lock"}}', "esteira-e2e/warm"], capture_output=True, text=True)
-    if there.stdout.strip() == lock and there.returncode == 0:
+    crates of its commit. Made again when what decides over those changes."""
+    decides = b"".join((ROOT / name).read_bytes() for name in ("Cargo.lock", "Cargo.toml", "tests/coverage"))
+    key = hashlib.sha256(decides).hexdigest()[:16]
+    there = subprocess.run(["docker", "image", "inspect", "-f", '{{index .Config.Labels "made-for"}}', "esteira-e2e/warm"], capture_output=True, text=True)
+    if there.stdout.strip() == key and there.returncode == 0:
         return
     context = folder / "warm"
     context.mkdir()
@@ -255,7 +256,7 @@ def warm(folder, source):
     shutil.copytree(source, context / "source")
     print("images: what the tests depend on is compiled", flush=True)
     build(context, "esteira-e2e/warm", "FROM esteira-e2e/rust\nCOPY cargo-tarpaulin /usr/local/bin/\nENV CARGO_TARGET_DIR=/usr/local/target\n"
-          f"COPY source /warm\nRUN cd /warm && tests/coverage --compile && rm -rf /warm\nLABEL cargo-lock={lock}\n")
+          f"COPY source /warm\nRUN cd /warm && tests/coverage --compile && rm -rf /warm\nLABEL made-for={key}\n")
 
 
 def coverage_tool(folder):
