@@ -5,7 +5,7 @@ import re
 import time
 
 import engine
-from parts import ROOT, STACK, Wrong, run, server, wait
+from parts import REPOSITORY, ROOT, STACK, Wrong, run, server, wait
 
 # The whole pipeline on a busy machine; the deployment itself is bounded by DEPLOY_TIMEOUT.
 LONG = 2400
@@ -189,7 +189,7 @@ def back_to_old(stage):
     green(stage, stage.gitea.run_of(newer)["id"])
     expect(stage.answers() == newer[:7], f"{stage.answers()} answers instead of {newer[:7]}")
     began = time.time()
-    stage.gitea.call("POST", f"{stage.gitea.place}/actions/runs/{run_id}/rerun")
+    stage.gitea.press(REPOSITORY, "rerun", run_id)
     wait(60, "the old run starts again", lambda: any(job["status"] != "completed" for job in stage.gitea.jobs_of(run_id)))
     green(stage, run_id)
     wait(60, "the old version answers", lambda: stage.answers() == sha[:7])

@@ -227,8 +227,8 @@ class Server:
 
     # The buttons.
 
-    def press(self, repository, button):
-        """Presses `cancel` or `rerun` on the page of the newest run."""
+    def press(self, repository, button, run_id=None):
+        """Presses `cancel` or `rerun` on the page of a run, the newest one without an id."""
         jar = http.cookiejar.CookieJar()
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
         page = browser.open(f"{self.url}/user/login", timeout=30).read().decode()
@@ -237,7 +237,8 @@ class Server:
         if hidden:
             form["_csrf"] = hidden.group(1)
         browser.open(f"{self.url}/user/login", urllib.parse.urlencode(form).encode(), timeout=30).read()
-        newest = max(self.runs(repository), key=lambda run: run["id"])
+        runs = [run for run in self.runs(repository) if run_id in (None, run["id"])]
+        newest = max(runs, key=lambda run: run["id"])
         address = re.sub(r"/jobs/.*$", "", newest["html_url"])
         request = urllib.request.Request(f"{address}/{button}", data=b"", method="POST")
         for cookie in jar:
