@@ -259,16 +259,6 @@ async fn what_the_configuration_does_not_grant_is_refused_or_left_out() {
 }
 
 #[tokio::test]
-async fn a_privileged_configuration_makes_privileged_jobs_unless_the_options_say_no() {
-    let Some((backend, _state)) = backend(|config| config.privileged = true).await else { return };
-    for (text, devices) in [("", "all\n"), ("--privileged=false", "few\n")] {
-        let env = prepare(&backend, spec(options(text))).await.expect("a place");
-        assert_eq!(print(&env, "test -e /dev/kmsg && echo all || echo few").await, devices, "{text}");
-        finish(&backend, env).await;
-    }
-}
-
-#[tokio::test]
 async fn an_image_that_is_not_there_is_an_error_with_its_name() {
     let Some((backend, _state)) = backend(|_| {}).await else { return };
     let mut spec = spec(ContainerSpec::default());

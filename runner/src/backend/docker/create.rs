@@ -73,10 +73,6 @@ impl Plan {
         let all_ports: Vec<String> = spec.ports.iter().chain(&options.ports).cloned().collect();
         let (exposed, bindings) = ports::parse(&all_ports).map_err(BackendError::Refused)?;
         let host = body.host_config.get_or_insert_default();
-        if config.privileged {
-            // An explicit `--privileged=false` is somebody's will.
-            host.privileged.get_or_insert(true);
-        }
         if !bindings.is_empty() {
             host.port_bindings = Some(bindings);
             body.exposed_ports.get_or_insert_default().extend(exposed);

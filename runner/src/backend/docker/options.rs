@@ -184,9 +184,13 @@ fn long(name: &str) -> &str {
 }
 
 impl Options {
-    /// Reads a text of `role`; `privileged` is `container.privileged` of the configuration. Errors are sentences.
+    /// Reads a text of `role`; `privileged` is `container.privileged` of the configuration: it makes the container
+    /// privileged unless the text says `--privileged=false`. Errors are sentences.
     pub(super) fn parse(text: &str, role: Role, privileged: bool) -> Result<Self, String> {
         let mut options = Self::default();
+        if privileged {
+            options.body.host_config.get_or_insert_default().privileged = Some(true);
+        }
         options.add(text, role, privileged)?;
         Ok(options)
     }
@@ -214,8 +218,8 @@ impl Options {
                 Ok(())
             }
             Rule::Apply => self.apply(name, value),
-            Rule::Grant if switch && value == "false" => Ok(()),
             Rule::Grant if privileged => self.apply(name, value),
+            Rule::Grant if switch && value == "false" => Ok(()),
             Rule::Grant => Err(format!(
                 "--{name} needs `container.privileged: true` in the configuration of this runner"
             )),
@@ -481,6 +485,18 @@ mod tests {
         assert_eq!(host.ulimits.expect("set")[0].hard, Some(20));
         assert_eq!(options.env, ["A=1", "B=2"]);
         assert_eq!((options.volumes, options.pull), (vec!["/x:/y".to_owned()], Some(Pull::Always)));
+    }
+
+    #[test]
+    fn a_privileged_configuration_makes_privileged_containers_unless_the_options_say_no() {
+        for (text, wanted) in
+            [("", true), ("--init", true), ("--privileged=false --cap-add SYS_PTRACE", false)]
+        {
+            let options = Options::parse(text, Role::Job, true).expect("granted");
+            let host = options.body.host_config.expect("set");
+            assert_eq!(host.privileged, Some(wanted), "{text}");
+        }
+        assert!(job("").expect("usable").body.host_config.is_none_or(|host| host.privileged.is_none()));
     }
 
     #[test]
