@@ -46,7 +46,7 @@ STEPS = {
                   "- run: docker run --rm %REGISTRY%/word:1 cat /word",
     "ssh": "- uses: appleboy/ssh-action@v1\n  env: {DRONE_SSH_RELEASE_URL: '%RELEASES%'}\n"
            "  with: {host: '%HOST%', port: '%SSH_PORT%', username: root, key: '${{ secrets.KEY }}', script: 'echo remote $((40+2))'}",
-    "rust-toolchain": "- uses: dtolnay/rust-toolchain@stable",
+    "rust-toolchain": "- uses: dtolnay/rust-toolchain@stable\n  timeout-minutes: 1",
     "artifact-v3": "- run: echo kept > word\n- uses: actions/upload-artifact@v3\n  with: {name: words, path: word}\n"
                    "- run: rm word\n- uses: actions/download-artifact@v3\n  with: {name: words}\n- run: cat word",
     "artifact-v4": "- run: echo kept > word\n- uses: actions/upload-artifact@v4\n  with: {name: words, path: word}\n"
@@ -58,7 +58,7 @@ STEPS = {
 SAYS = {
     "checkout-v4": "commit ", "checkout-v5": "commit ", "checkout-v6": "commit ",
     "setup-node": "/opt/hostedtoolcache/node/", "setup-python": "/opt/hostedtoolcache/Python/", "github-script": f"owner {OWNER}",
-    "login": "Login Succeeded", "setup-buildx": "docker", "build-push": "built", "ssh": "", "rust-toolchain": "",
+    "login": "Login Succeeded", "setup-buildx": "default", "build-push": "built", "ssh": "", "rust-toolchain": "",
     "artifact-v3": "kept", "artifact-v4": "kept", "cache": "went on",
 }
 MAY_FAIL = {"ssh": "drone-ssh", "rust-toolchain": "rustup"}
