@@ -1,7 +1,7 @@
 //! Looks at the stack every second until every service has come to its end, or the limit has.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::deploy::{
     DeployError, Deployment, Outcome, explain,
-    observe::{self, ServiceFacts},
+    observe::{self, Mode, Phase, ServiceFacts},
     show::Show,
     stack::Mark,
     verdict::{Progress, Standing, judge},
@@ -20,8 +20,11 @@ use crate::deploy::{
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A manager that does not answer for so long is lost.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
-/// Looks in a row that must say "converged": a task may run for an instant before it fails.
+/// Looks in a row that must say "converged".
 const STILL: u32 = 2;
+/// So long a new task must have run: without a health check it runs for an instant before it fails. Swarm watches the
+/// tasks of an update for as long by default, those of a first release not at all.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// Failed tasks by service and id.
 type Failures = BTreeMap<String, BTreeMap<String, observe::TaskFacts>>;
@@ -83,6 +86,7 @@ impl Follower<'_> {
         let mut still = 0;
         let mut last_answer = Instant::now();
         let mut failed: Failures = BTreeMap::new();
+        let mut seen = HashMap::new();
         loop {
             let stack = match observe::look(self.engine, &self.deployment.stack).await {
                 Ok(stack) => stack,
@@ -100,6 +104,7 @@ impl Follower<'_> {
             };
             last_answer = Instant::now();
             self.note_failures(&stack, &mut failed);
+            let steady = self.are_steady(&stack, &mut seen, last_answer);
             let progress: BTreeMap<String, Progress> = self
                 .names
                 .iter()
@@ -109,7 +114,7 @@ impl Follower<'_> {
             let ending = |outcome| Ending { outcome, unfinished: unfinished(&progress, &stack, &failed) };
             if progress.iter().all(|(name, progress)| self.is_enough(name, &progress.standing)) {
                 still += 1;
-                if still >= STILL {
+                if still >= STILL && steady {
                     return Ok(ending(Outcome::Converged));
                 }
             } else {
@@ -123,6 +128,25 @@ impl Follower<'_> {
             }
             tokio::time::sleep(INTERVAL).await;
         }
+    }
+
+    /// Whether every new task that runs has run for a while; `seen` remembers since when.
+    fn are_steady(
+        &self,
+        stack: &BTreeMap<String, ServiceFacts>,
+        seen: &mut HashMap<String, Instant>,
+        now: Instant,
+    ) -> bool {
+        let services = self.names.iter().filter_map(|name| stack.get(name));
+        let running = services
+            .filter(|facts| facts.mode == Mode::Running)
+            .flat_map(|facts| &facts.tasks)
+            .filter(|task| task.current && task.wanted && task.phase == Phase::Running)
+            .filter(|task| !self.old_tasks.contains(&task.id));
+        running.fold(true, |steady, task| {
+            let since = *seen.entry(task.id.clone()).or_insert(now);
+            steady && now.duration_since(since) >= STEADY
+        })
     }
 
     fn is_enough(&self, name: &str, standing: &Standing) -> bool {
