@@ -8,6 +8,7 @@ pub mod action;
 pub mod agent;
 pub mod assignment;
 pub mod backend;
+pub mod cache;
 pub mod cancel;
 pub mod cli;
 pub mod daemon;

@@ -51,6 +51,11 @@ struct ByOperation {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDirection {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Who {
     version: String,
     name: String,
@@ -90,6 +95,8 @@ struct All {
     client_errors: Family<ByMethod, Counter>,
     engine_seconds: ByOperationSeconds,
     engine_errors: Family<ByOperation, Counter>,
+    cache_lookups: Family<ByResult, Counter>,
+    cache_bytes: Family<ByDirection, Counter>,
 }
 
 fn calls() -> Histogram {
@@ -124,6 +131,8 @@ impl Default for Metrics {
                 client_errors: Family::default(),
                 engine_seconds: ByOperationSeconds::new_with_constructor(calls),
                 engine_errors: Family::default(),
+                cache_lookups: Family::default(),
+                cache_bytes: Family::default(),
             }),
         }
     }
@@ -205,6 +214,17 @@ impl Metrics {
         }
     }
 
+    /// A job has looked for something in the cache.
+    pub fn cache_asked(&self, hit: bool) {
+        let result = if hit { "hit" } else { "miss" };
+        self.all.cache_lookups.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// So many bytes of archives have come (`in`) or gone (`out`).
+    pub fn cache_moved(&self, direction: &'static str, bytes: u64) {
+        self.all.cache_bytes.get_or_create(&ByDirection { direction }).inc_by(bytes);
+    }
+
     /// The server has taken rows, `bytes` of text in all.
     pub fn rows_taken(&self, rows: u64, bytes: u64) {
         self.all.rows.inc_by(rows);
@@ -273,6 +293,10 @@ impl Metrics {
         registry.register_with_unit(name, help, Unit::Seconds, all.engine_seconds.clone());
         let help = "Requests that the engine did not or could not answer, by operation";
         registry.register("engine_request_errors", help, all.engine_errors.clone());
+        let help = "What jobs have looked for in the cache, by result";
+        registry.register("cache_lookup", help, all.cache_lookups.clone());
+        let help = "Archives of the cache, by direction";
+        registry.register_with_unit("cache_transfer", help, Unit::Bytes, all.cache_bytes.clone());
         registry.register_collector(Box::new(Uptime(all.start)));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
@@ -314,6 +338,8 @@ mod tests {
         metrics.job_queued(Duration::from_millis(400));
         metrics.engine_asked("container_create", Duration::from_millis(30), true);
         metrics.engine_asked("image_pull", Duration::from_millis(30), false);
+        metrics.cache_asked(true);
+        metrics.cache_moved("in", 9);
         metrics.rows_taken(3, 40);
         metrics.step_ended(Conclusion::Failure);
         metrics.healthy(true);
@@ -343,6 +369,8 @@ mod tests {
             "gitea_runner_store_bytes{store=\"journal\"} 12",
             "gitea_runner_engine_request_duration_seconds_bucket{le=\"0.05\",operation=\"container_create\"} 1",
             "gitea_runner_engine_request_errors_total{operation=\"image_pull\"} 1",
+            "gitea_runner_cache_lookup_total{result=\"hit\"} 1",
+            "gitea_runner_cache_transfer_bytes_total{direction=\"in\"} 9",
             "gitea_runner_client_errors_total{method=\"UpdateTask\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

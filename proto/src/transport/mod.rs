@@ -204,6 +204,18 @@ impl Transport {
         Ok(self.http.clone().exchange(request.map(Full::new)).await?.status())
     }
 
+    /// Sends one plain HTTP request the same way, and reads the answer: at most `limit` bytes of it.
+    pub async fn fetch(
+        &self,
+        request: Request<Bytes>,
+        limit: usize,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let (parts, body) = self.http.clone().exchange(request.map(Full::new)).await?.into_parts();
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| TransportError::Broken(error.to_string()))?.to_bytes();
+        Ok(Response::from_parts(parts, body))
+    }
+
     /// What generated clients take as origin: the instance with the folder of the services.
     pub fn origin(&self) -> Uri {
         self.origin.clone()
