@@ -14,6 +14,7 @@ use workflows::{
 
 use crate::{
     action::{ActionSource, Origin, WorkingTree},
+    cache::Offer,
     label::Label,
     log::Masker,
     secret::Secret,
@@ -53,10 +54,6 @@ pub struct JobConfig {
     pub node_archive: Option<PathBuf>,
     /// `runner.github_mirror`.
     pub github_mirror: Option<String>,
-    /// Base of the cache service, with trailing slash.
-    pub cache_url: Option<String>,
-    /// Base of the forwarding cache service when version 2 is on; it takes the place of the results service.
-    pub results_url: Option<String>,
     /// `runner.set_act_env`.
     pub set_act_env: bool,
     /// Proxies and the like, for every place.
@@ -79,8 +76,6 @@ impl Default for JobConfig {
             force_rebuild: false,
             node_archive: None,
             github_mirror: None,
-            cache_url: None,
-            results_url: None,
             set_act_env: true,
             place_env: BTreeMap::new(),
             hooks: [None, None],
@@ -122,6 +117,8 @@ pub struct Assignment {
     pub strategy: Value,
     /// Variables for the server's services: addresses and tokens.
     pub services: Vec<(String, Secret<String>)>,
+    /// The cache that it may use.
+    pub cache: Offer,
     /// From where its actions come.
     pub source: ActionSource,
     /// The local repository that `actions/checkout` means, when the workflow is one of this machine.
@@ -158,6 +155,8 @@ pub struct Parts {
     pub strategy: Value,
     /// See [`Assignment::services`].
     pub services: Vec<(String, Secret<String>)>,
+    /// See [`Assignment::cache`].
+    pub cache: Offer,
     /// See [`Assignment::source`].
     pub source: ActionSource,
     /// See [`Assignment::working_tree`].
@@ -223,6 +222,7 @@ impl Assignment {
         let parts = Parts {
             task: task.id,
             services: services(&context, &token, runner),
+            cache: Offer::None,
             source: ActionSource {
                 default_url: default_url.trim_end_matches('/').to_owned(),
                 instance_url: runner.address.clone(),
@@ -257,6 +257,7 @@ impl Assignment {
             matrix: parts.matrix,
             strategy: parts.strategy,
             services: parts.services,
+            cache: parts.cache,
             source: parts.source,
             working_tree: parts.working_tree,
             runner,
@@ -314,6 +315,11 @@ impl Assignment {
     /// `owner/name` of the repository.
     pub fn repository(&self) -> String {
         self.github.get("repository").map(Value::to_text).unwrap_or_default()
+    }
+
+    /// The token by which the services know the job.
+    pub fn runtime_token(&self) -> Option<&Secret<String>> {
+        self.services.iter().find(|(name, _)| name == "ACTIONS_RUNTIME_TOKEN").map(|(_, token)| token)
     }
 
     /// Where the workflow file itself came from.
@@ -501,12 +507,8 @@ fn services(context: &Object, token: &Secret<String>, runner: &RunnerFacts) -> V
     let mut services = vec![
         ("ACTIONS_RUNTIME_URL", format!("{address}/api/actions_pipeline/")),
         ("ACTIONS_RUNTIME_TOKEN", runtime),
-        ("ACTIONS_RESULTS_URL", runner.config.results_url.clone().unwrap_or_else(|| address.clone())),
+        ("ACTIONS_RESULTS_URL", address.clone()),
     ];
-    if runner.config.results_url.is_some() {
-        services.push(("ACTIONS_CACHE_SERVICE_V2", "true".to_owned()));
-    }
-    services.extend(runner.config.cache_url.clone().map(|url| ("ACTIONS_CACHE_URL", url)));
     services.extend(word("actions_id_token_request_url").map(|url| ("ACTIONS_ID_TOKEN_REQUEST_URL", url)));
     services.extend(
         word("actions_id_token_request_token").map(|token| ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", token)),

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod build;
+mod cache;
 mod crash;
 mod disk;
 mod docker;

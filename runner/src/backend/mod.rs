@@ -391,6 +391,9 @@ pub trait JobEnv: Send + Sync + Sized {
         follow_links: bool,
     ) -> impl Future<Output = Result<String, BackendError>> + Send;
 
+    /// Whether a TCP port answers from inside, now; `None` when nobody inside can be asked.
+    fn reaches(&self, address: std::net::IpAddr, port: u16) -> impl Future<Output = Option<bool>> + Send;
+
     /// Runs a container beside the job. The host backend needs an engine for it and says so when it has none.
     fn run_image<O: Output>(
         &self,

@@ -12,13 +12,14 @@ use std::{
 use clap::Args;
 use tokio::runtime::Builder;
 
-use super::{ConfigFile, Exit, fail, logging, register, settings};
+use super::{ConfigFile, Exit, caches, fail, logging, register, settings};
 use crate::{
     action::{ActionStore, GitNetwork, StoreOptions},
     assignment::{JobConfig, RunnerFacts},
     backend::host::{HostBackend, HostConfig},
+    cache::Listening,
     daemon::{About, Daemon, Engine, Gate, Outcome, Signals, StateFolder, Sweeper},
-    job::Backends,
+    job::{Backends, spare_proxy},
     label::{Label, Placement},
     metrics::Metrics,
     server::{Backoff, Client, Declared, ServerError, registrar::advise},
@@ -299,6 +300,10 @@ async fn build(
         network,
     )
     .map_err(|error| failure(&error))?;
+    // Where nothing runs in containers, nobody else has to reach it.
+    let listening =
+        if wants_engine || engine.get().await.is_ok() { Listening::Everywhere } else { Listening::Loopback };
+    let caches = caches::of_daemon(&settings, environment, client.metrics().clone(), listening);
     let about = About { name: registration.name.clone(), instance: registration.address.clone() };
     let folders = vec![state.path().to_owned(), scratch];
     let probe = wants_engine.then(|| engine.probe());
@@ -318,6 +323,7 @@ async fn build(
         state,
         backends: Backends { host, docker: Ok(engine) },
         store,
+        caches,
         gate,
         sweeper,
         once: args.once || environment.once,
@@ -341,6 +347,10 @@ fn job_config(settings: &Settings, environment: &Environment) -> JobConfig {
             place_env.extend(names.map(|name| (name.to_owned(), value.clone())));
         }
     }
+    // An engine that jobs are to speak to is no matter for proxies.
+    let engine = settings.container.docker_host.strip_prefix("tcp://").unwrap_or_default();
+    let engine = engine.rsplit_once(':').map_or(engine, |(host, _)| host).trim_matches(['[', ']']);
+    spare_proxy(&mut place_env, [engine.to_owned()].into_iter().filter(|host| !host.is_empty()));
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let path = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
     JobConfig {

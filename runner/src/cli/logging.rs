@@ -5,7 +5,12 @@ use std::io::{self, IsTerminal};
 
 use tracing::Level;
 use tracing_subscriber::{
-    Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    registry,
+    util::SubscriberInitExt,
 };
 
 use crate::settings::{Log, LogFormat};
@@ -24,6 +29,8 @@ pub(super) fn start(settings: &Log) {
     let others = if level == Level::TRACE { Level::DEBUG } else { level.min(Level::WARN) };
     let targets =
         Targets::new().with_default(others).with_target("esteira", level).with_target("proto", level);
+    // A client that hangs up is no error of ours.
+    let targets = if level == Level::TRACE { targets } else { targets.with_target("warp", LevelFilter::OFF) };
     let line = fmt::layer()
         .with_writer(io::stderr)
         .with_target(detailed)

@@ -1,6 +1,8 @@
 //! The command line: arguments and wiring, nothing else.
 
 mod bug_report;
+mod cache_server;
+mod caches;
 mod config;
 mod daemon;
 mod deploy;
@@ -58,6 +60,7 @@ enum Command {
     Register(register::RegisterArgs),
     Daemon(daemon::DaemonArgs),
     Exec(Box<exec::ExecArgs>),
+    CacheServer(cache_server::CacheServerArgs),
     Lint(lint::LintArgs),
     Deploy(Box<deploy::DeployArgs>),
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Register(args) => in_runtime(small(), register::run(args, outer, environment)),
         Command::Daemon(args) => daemon::run(args, outer, &environment),
         Command::Exec(args) => in_runtime(large(), exec::run(*args, environment)),
+        Command::CacheServer(args) => in_runtime(large(), cache_server::run(args, outer, environment)),
         Command::Lint(args) => lint::run(args),
         Command::Deploy(args) => in_runtime(small(), deploy::run(*args)),
         Command::Healthcheck(args) => in_runtime(small(), healthcheck::run(args, outer, environment)),

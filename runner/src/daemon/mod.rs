@@ -38,6 +38,7 @@ use crate::{
     action::ActionStore,
     assignment::RunnerFacts,
     backend::Backend,
+    cache::Caches,
     cancel::{Cancel, CancelCause},
     job::Backends,
     report::{
@@ -63,6 +64,8 @@ pub struct Daemon<H, D> {
     pub backends: Backends<H, D>,
     /// Where their actions are.
     pub store: ActionStore,
+    /// Their cache.
+    pub caches: Caches,
     /// When not to fetch.
     pub gate: Gate,
     /// What removes leftovers.
@@ -133,6 +136,7 @@ impl<H: Backend, D: Backend> Daemon<H, D> {
             facts: self.facts,
             backends: self.backends,
             store: self.store,
+            caches: self.caches.clone(),
             client: self.client.clone(),
             limits: limits.clone(),
             runner: runner.clone(),
@@ -176,6 +180,7 @@ impl<H: Backend, D: Backend> Daemon<H, D> {
         let limit = told.then_some(runner.shutdown_timeout);
         let drained = drain(&running, limit, &jobs, &hurry, &mut signals).await;
         ends.cancel();
+        self.caches.close().await;
         helpers.close();
         if !drained {
             return Ok(Outcome::Abandoned);

@@ -15,6 +15,7 @@ use crate::{
     action::ActionStore,
     assignment::{Assignment, RunnerFacts},
     backend::Backend,
+    cache::{Caches, Entered, Offer},
     cancel::Cancel,
     job::{self, Backends},
     metrics::Metrics,
@@ -36,6 +37,8 @@ pub(super) struct Shop<H, D> {
     pub backends: Backends<H, D>,
     /// Where their actions are.
     pub store: ActionStore,
+    /// Their cache.
+    pub caches: Caches,
     /// Whom to report to.
     pub client: Client,
     /// How.
@@ -131,9 +134,15 @@ pub(super) async fn run_task<H: Backend, D: Backend>(shop: Arc<Shop<H, D>>, task
     let shop_of_job = shop.clone();
     let tell = async move {
         let told = match work {
-            Ok(work) => {
+            Ok(mut work) => {
+                let entered = enter_cache(&shop_of_job, &work).await;
+                work.cache = entered.as_ref().map_or(Offer::None, |entered| entered.offer.clone());
                 let work = Arc::new(work);
-                if let Some(report) = guarded(&shop_of_job, work.clone(), sink.clone()).await {
+                let report = guarded(&shop_of_job, work.clone(), sink.clone()).await;
+                if let Some(entered) = entered {
+                    entered.leave().await;
+                }
+                if let Some(report) = report {
                     (report, Some(work))
                 } else {
                     let text =
@@ -171,6 +180,12 @@ pub(super) async fn run_task<H: Backend, D: Backend>(shop: Arc<Shop<H, D>>, task
         after(&shop, &work, report.conclusion).await;
     }
     Some(ended)
+}
+
+/// Lets the job into the cache; `None` when it has no token to show there.
+async fn enter_cache<H, D>(shop: &Shop<H, D>, work: &Assignment) -> Option<Entered> {
+    let token = work.runtime_token()?;
+    Some(shop.caches.enter(token, &work.repository(), &shop.facts.address).await)
 }
 
 /// The job in a task of its own, so that its panic is ours to see. `None` after one.

@@ -4,6 +4,7 @@
 //! that the job uses is had: its place is prepared while its actions are fetched. After the last one the place is torn
 //! down on its own clock, the outputs are evaluated, and one `match` turns the cause of a cancel into a conclusion.
 
+mod cache;
 mod contexts;
 pub(crate) mod effects;
 pub(crate) mod env;
@@ -27,6 +28,7 @@ use std::{
 };
 
 pub(crate) use contexts::before_place as contexts_before_place;
+pub(crate) use place::spare_proxy;
 pub(crate) use reusable::{fetch_called, parse_called};
 use workflows::{Contexts, JobStatus, Scope, StatusFunctions};
 
@@ -159,6 +161,7 @@ async fn run_in<B: Backend>(
         Ok((actions, texts)) => {
             let mut run =
                 JobRun::new(work, &place, log, store, actions, cancel.clone(), chosen.default_shell);
+            run.services.extend(cache::services(&work.cache, &place, log).await);
             Box::pin(run.whole_job(&texts)).await
         }
         Err(error) => failed(log, &error).await,

@@ -1,5 +1,7 @@
 //! Where a job runs: the label's image, the host, or the image of its `container:`, with its services.
 
+use std::collections::BTreeMap;
+
 use workflows::{Container, Contexts, EvalError, JobStatus, Scope, TemplateMap, TemplateNode, Value};
 
 use crate::{
@@ -54,6 +56,8 @@ pub(crate) fn choose(work: &Assignment, contexts: &Contexts, masker: &Masker) ->
     let services = services(work, &scope, masker)
         .map_err(|error| format!("The job's services cannot be evaluated: {error}"))?;
     let mut env = work.runner.config.place_env.clone();
+    let near = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().chain(work.cache.hosts());
+    spare_proxy(&mut env, near.chain(services.iter().map(|service| service.id.clone())));
     if container.is_some() {
         env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
     }
@@ -69,6 +73,25 @@ pub(crate) fn choose(work: &Assignment, contexts: &Contexts, masker: &Masker) ->
         bind_workspace: work.runner.config.bind_workspace.clone(),
     };
     Ok(Chosen { spec, default_shell })
+}
+
+/// Adds hosts that are reached without a proxy, where there is one.
+pub(crate) fn spare_proxy(env: &mut BTreeMap<String, String>, hosts: impl Iterator<Item = String>) {
+    let proxied = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].iter().any(|name| env.contains_key(*name));
+    if !proxied {
+        return;
+    }
+    let given = env.get("NO_PROXY").cloned().unwrap_or_default();
+    let mut all: Vec<String> =
+        given.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect();
+    for host in hosts {
+        if !all.contains(&host) {
+            all.push(host);
+        }
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        env.insert(name.to_owned(), all.join(","));
+    }
 }
 
 fn no_label(work: &Assignment, labels: &[String]) -> String {
@@ -211,4 +234,24 @@ fn texts(value: &Value) -> Vec<String> {
 fn image_name(image: &str) -> String {
     let image = image.trim();
     image.strip_prefix("docker://").unwrap_or(image).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::spare_proxy;
+
+    #[test]
+    fn hosts_nearby_need_no_proxy_and_without_one_nothing_changes() {
+        let near = || ["localhost", "db"].map(str::to_owned).into_iter();
+        let mut env = BTreeMap::new();
+        spare_proxy(&mut env, near());
+        assert!(env.is_empty());
+        env.insert("HTTPS_PROXY".to_owned(), "http://p:1".to_owned());
+        env.insert("NO_PROXY".to_owned(), "example.com, localhost".to_owned());
+        spare_proxy(&mut env, near());
+        assert_eq!(env["NO_PROXY"], "example.com,localhost,db");
+        assert_eq!(env["no_proxy"], env["NO_PROXY"]);
+    }
 }

@@ -57,6 +57,7 @@ pub(super) async fn run_called<H: Backend, D: Backend>(
                         task: work.task,
                         vars: work.vars.clone(),
                         services: work.services.clone(),
+                        cache: work.cache.clone(),
                         source: work.source.clone(),
                         working_tree: work.working_tree.clone(),
                         ..Parts::default()

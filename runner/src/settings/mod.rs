@@ -45,6 +45,14 @@ pub enum SettingsError {
     /// What it says is wrong.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Wrong(Vec<Complaint>),
+    /// The file of the cache server's secret cannot be used.
+    #[error("cache.external_secret_file {path}: {reason}")]
+    SecretFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The file of job environment cannot be read.
     #[error("runner.env_file {path}: {reason}")]
     EnvFile {
@@ -80,6 +88,7 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Resolved, 
     let mut settings = loaded.settings;
     let is_set = |path: &str| loaded.set.iter().any(|set| set == path);
     settings.apply(environment, is_set("runner.file"));
+    settings.read_cache_secret()?;
     settings.read_env_file(is_set("runner.env_file"))?;
     warnings.extend(settings.contradictions(is_set));
     Ok(Resolved { settings, warnings, file })
@@ -111,6 +120,10 @@ impl Settings {
         }
         if self.host.workdir_parent.as_os_str().is_empty() {
             self.host.workdir_parent = runner.state_dir.join("host");
+        }
+        if self.cache.dir.as_os_str().is_empty() {
+            let home = environment.home.as_ref().map(|home| home.join(".cache/actcache"));
+            self.cache.dir = home.unwrap_or_else(|| self.runner.state_dir.join("cache"));
         }
         let container = &mut self.container;
         if container.network.is_empty() && container.network_mode != "bridge" {
@@ -149,6 +162,25 @@ impl Settings {
         Ok(())
     }
 
+    /// Reads the secret of the cache server from its file.
+    fn read_cache_secret(&mut self) -> Result<(), SettingsError> {
+        let cache = &mut self.cache;
+        let path = &cache.external_secret_file;
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let fail = |reason| SettingsError::SecretFile { path: path.clone(), reason };
+        if !cache.external_secret.expose().is_empty() {
+            return Err(fail("cache.external_secret is set too: use one of them".to_owned()));
+        }
+        let text = fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        if text.trim().is_empty() {
+            return Err(fail("it is empty".to_owned()));
+        }
+        cache.external_secret = crate::secret::Secret::new(text.trim().to_owned());
+        Ok(())
+    }
+
     /// Values that do not go together.
     fn contradictions(&mut self, is_set: impl Fn(&str) -> bool) -> Vec<String> {
         let mut found = Vec::new();
@@ -176,6 +208,24 @@ impl Settings {
             found.push(
                 "runner.shutdown_timeout is 0: when this daemon is stopped, running jobs are cancelled at once".to_owned(),
             );
+        }
+        let cache = &mut self.cache;
+        if cache.sweep_interval.is_zero() {
+            found.push("cache.sweep_interval is 0: the cache is swept every hour".to_owned());
+            cache.sweep_interval = values::Cache::default().sweep_interval;
+        }
+        if !cache.external_server.is_empty() {
+            if cache.external_secret.expose().is_empty() {
+                found.push(
+                    "cache.external_server without cache.external_secret: jobs are not registered there, so it has to let anybody in".to_owned(),
+                );
+            }
+            for key in ["dir", "host", "port", "retention", "repo_size_limit", "size_limit", "sweep_interval"]
+            {
+                if is_set(&format!("cache.{key}")) {
+                    found.push(format!("cache.{key} does nothing beside cache.external_server"));
+                }
+            }
         }
         if self.health_check.enabled && self.health_check.interval.is_zero() {
             found.push("health_check.interval is 0: checks run before every poll".to_owned());
@@ -240,6 +290,29 @@ mod tests {
         assert_eq!(settings.runner.file, PathBuf::from("/srv/one"), "the file wins over RUNNER_STATE_FILE");
         assert_eq!(settings.runner.state_dir, PathBuf::from("/srv/one.state"));
         assert_eq!(settings.container.network, "lab");
+    }
+
+    #[test]
+    fn the_caches_secret_has_one_source_and_what_it_makes_idle_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config.yaml");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "hunter2\n").expect("a file");
+        let write = |more: &str| {
+            let file = secret.display();
+            let text =
+                format!("cache:\n  external_server: http://c:1\n  external_secret_file: {file}\n{more}");
+            fs::write(&path, text).expect("a file");
+            load(Some(&path), &Environment::default())
+        };
+        let resolved = write("  size_limit: 1GB\n").expect("it is right");
+        assert_eq!(resolved.settings.cache.external_secret.expose(), "hunter2");
+        let idle = "cache.size_limit does nothing beside cache.external_server";
+        assert!(resolved.warnings.iter().any(|warning| warning == idle), "{:?}", resolved.warnings);
+        let error = write("  external_secret: other\n").expect_err("two of them").to_string();
+        assert!(error.contains("use one of them") && !error.contains("other\n"), "{error}");
+        fs::write(&secret, " \n").expect("a file");
+        assert!(write("").is_err(), "an empty one is none");
     }
 
     #[test]

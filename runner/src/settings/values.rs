@@ -175,7 +175,7 @@ section! {
     Cache {
         /// Serve one.
         enabled: bool = true,
-        /// Empty: `~/.cache/actcache`.
+        /// Never empty after loading.
         dir: PathBuf = PathBuf::new(),
         /// Empty: worked out.
         host: String = String::new(),
@@ -183,7 +183,7 @@ section! {
         port: u16 = 0,
         /// Empty: our own.
         external_server: String = String::new(),
-        /// Shared with it.
+        /// Shared with it; `external_secret_file` is read into it when loading.
         external_secret: Secret<String> = Secret::default(),
         /// Or the file that holds it.
         external_secret_file: PathBuf = PathBuf::new(),

@@ -167,6 +167,13 @@ impl JobEnv for DockerEnv {
         }
     }
 
+    async fn reaches(&self, address: std::net::IpAddr, port: u16) -> Option<bool> {
+        match &self.way {
+            Way::Agent(link) => link.reaches(address, port).await,
+            Way::Exec(_) => None,
+        }
+    }
+
     async fn run_image<O: Output>(
         &self,
         run: ImageRun,

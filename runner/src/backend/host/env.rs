@@ -164,6 +164,10 @@ impl JobEnv for HostEnv {
         Ok(self.link.hash_files(&self.layout.workspace, patterns, follow_links).await?)
     }
 
+    async fn reaches(&self, address: std::net::IpAddr, port: u16) -> Option<bool> {
+        self.link.reaches(address, port).await
+    }
+
     async fn run_image<O: Output>(
         &self,
         run: ImageRun,

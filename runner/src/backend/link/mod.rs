@@ -322,6 +322,15 @@ impl Link {
         }
     }
 
+    /// Whether a TCP port answers the agent, now; `None` when the agent cannot be asked.
+    pub(super) async fn reaches(&self, address: std::net::IpAddr, port: u16) -> Option<bool> {
+        let ask =
+            wire::Reach { address: address.to_string(), ports: vec![port.into()], any: false, limit_ms: 0 };
+        // Whoever uses the link next says that it is gone.
+        let reached = self.reach(ask).await.ok()?;
+        Some(reached.closed.is_empty() && !reached.unreachable)
+    }
+
     /// Ends what the job still runs: names of what was ended, and of what could not be.
     pub(super) async fn sweep(&self, ladder: Ladder) -> Result<(Vec<String>, Vec<String>), LinkError> {
         let cancel = cancel_of(0, ladder);

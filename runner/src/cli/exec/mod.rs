@@ -27,9 +27,11 @@ use crate::{
         docker::{DockerBackend, DockerConfig, Transport},
         host::{HostBackend, HostConfig},
     },
+    cache::{Caches, Limits, Listening, ServerOptions},
     cancel::{Cancel, CancelCause},
     job::Backends,
     label::Placement,
+    metrics::Metrics,
     report::console::{Console, Look},
     settings::Environment,
     source::local::{EventSpec, LocalOptions, LocalRun, Repository, find},
@@ -128,6 +130,9 @@ pub(super) struct ExecArgs {
     /// Tell everything as JSON lines.
     #[arg(long)]
     json: bool,
+    /// Serve no cache to the jobs.
+    #[arg(long)]
+    no_cache_server: bool,
     /// How many jobs run at a time; default: one for each processor.
     #[arg(long)]
     concurrent_jobs: Option<usize>,
@@ -225,7 +230,15 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
     let placement = default_placement(args, &backends, console).await;
     let options = options(args, &root, &spec, github, session.name.clone(), placement, environ)?;
     let cancel = Cancel::new();
-    let run = LocalRun { options: &options, backends: &backends, store: &store, console, cancel: &cancel };
+    let caches = caches(args, &backends, environ);
+    let run = LocalRun {
+        options: &options,
+        backends: &backends,
+        store: &store,
+        caches: &caches,
+        console,
+        cancel: &cancel,
+    };
     let work = async {
         let mut lines = Vec::new();
         let mut success = true;
@@ -471,6 +484,24 @@ fn open_store(args: &ExecArgs, environ: &Environ) -> Result<ActionStore, Refused
     let options = StoreOptions { offline: args.offline, ..StoreOptions::default() };
     ActionStore::open(folder.clone(), options, GitNetwork::default())
         .map_err(|error| Refused(format!("cannot use the action store {}: {error}", folder.display())))
+}
+
+/// The cache of the run's jobs, in the folder that a daemon of this user has too.
+fn caches(args: &ExecArgs, backends: &Backends<HostBackend, DockerBackend>, environ: &Environ) -> Caches {
+    if args.no_cache_server {
+        return Caches::default();
+    }
+    let home = environ.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let options = ServerOptions {
+        folder: home.map_or_else(|| cache_folder(environ).join("cache"), |home| home.join(".cache/actcache")),
+        port: 0,
+        listening: if backends.docker.is_ok() { Listening::Everywhere } else { Listening::Loopback },
+        limits: Limits::default(),
+        secret: None,
+        wire: proto::transport::Options::default(),
+        metrics: Metrics::default(),
+    };
+    Caches::own(options, "", true)
 }
 
 fn options(

@@ -30,6 +30,8 @@ pub(super) struct Fake {
     pub(super) missing: Vec<String>,
     /// Whether steps run in a container.
     pub(super) in_container: bool,
+    /// Addresses that answer inside.
+    pub(super) open: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,11 @@ impl JobEnv for FakeEnv {
 
     async fn hash_files(&self, patterns: Vec<String>, _: bool) -> Result<String, BackendError> {
         Ok(format!("hash of {}", patterns.join(" ")))
+    }
+
+    async fn reaches(&self, address: std::net::IpAddr, port: u16) -> Option<bool> {
+        self.note(format!("call {address}:{port}"));
+        Some(self.fake.open.contains(&address.to_string()))
     }
 
     async fn run_image<O: Output>(

@@ -1,6 +1,7 @@
 //! Whole jobs in a place of memory: order, results, cancellation, scopes.
 
 mod actions;
+mod cache;
 mod cancel;
 mod fake;
 mod steps;

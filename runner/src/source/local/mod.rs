@@ -26,6 +26,7 @@ use crate::{
     action::{ActionSource, ActionStore, Origin, WorkingTree},
     assignment::{Assignment, Parts, RunnerFacts},
     backend::Backend,
+    cache::Caches,
     cancel::{Cancel, CancelCause},
     job::{self, Backends},
     label::{Label, Placement},
@@ -74,6 +75,8 @@ pub struct LocalRun<'a, H, D> {
     pub backends: &'a Backends<H, D>,
     /// Where actions are kept.
     pub store: &'a ActionStore,
+    /// Their cache.
+    pub caches: &'a Caches,
     /// Where everything is told.
     pub console: &'a Console,
     /// Ends the run.
@@ -215,8 +218,9 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
     ) {
         let work = self.assignment(&planned);
         let (backends, store, console) = (self.backends.clone(), self.store.clone(), self.console.clone());
+        let caches = self.caches.clone();
         let (key, continue_on_error) = (planned.key, planned.continue_on_error);
-        running.spawn(perform(work, backends, store, console, seats, cancel, key, continue_on_error));
+        running.spawn(perform(work, backends, store, caches, console, seats, cancel, key, continue_on_error));
     }
 
     fn assignment(&self, planned: &PlannedJob) -> Assignment {
@@ -232,6 +236,7 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
         let parts = Parts {
             task: i64::try_from(planned.key.number()).unwrap_or(i64::MAX).saturating_add(1),
             vars: options.vars.clone(),
+            services: vec![("ACTIONS_RUNTIME_TOKEN".to_owned(), runtime_token())],
             source: options.source.clone(),
             working_tree: options.working_tree.clone(),
             ..Parts::default()
@@ -251,12 +256,19 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
     }
 }
 
+/// What a job of this run shows to the cache. Nobody else knows it.
+fn runtime_token() -> Secret<String> {
+    let [one, other] = [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string());
+    Secret::new(one + &other)
+}
+
 /// Runs one job beside others.
 #[expect(clippy::too_many_arguments, reason = "what a task of its own has to own")]
 fn perform<H: Backend, D: Backend>(
-    work: Assignment,
+    mut work: Assignment,
     backends: Backends<H, D>,
     store: ActionStore,
+    caches: Caches,
     console: Console,
     seats: Arc<Semaphore>,
     cancel: Cancel,
@@ -267,6 +279,11 @@ fn perform<H: Backend, D: Backend>(
         // The semaphore is never closed: a missing permit would only mean one job more at a time.
         let _seat = seats.acquire_owned().await.ok();
         let begun = Instant::now();
+        let entered = match work.runtime_token() {
+            Some(token) => Some(caches.enter(token, &work.repository(), "").await),
+            None => None,
+        };
+        work.cache = entered.as_ref().map(|entered| entered.offer.clone()).unwrap_or_default();
         let (sink, events) = Sink::new(cancel);
         let name = work.display_name.clone();
         let job = async {
@@ -275,6 +292,9 @@ fn perform<H: Backend, D: Backend>(
             report
         };
         let (report, ()) = tokio::join!(job, console.follow(&name, events));
+        if let Some(entered) = entered {
+            entered.leave().await;
+        }
         let line = JobLine { name, conclusion: report.conclusion, duration: begun.elapsed() };
         Finished { key, line, report, continue_on_error }
     })
