@@ -51,6 +51,7 @@ fn job(container: Option<ContainerSpec>, task: i64) -> JobSpec {
         env: std::collections::BTreeMap::new(),
         files: Vec::new(),
         bind_workspace: None,
+        node: None,
     }
 }
 

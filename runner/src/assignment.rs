@@ -50,8 +50,8 @@ pub struct JobConfig {
     pub default_image: Option<String>,
     /// `container.force_rebuild`.
     pub force_rebuild: bool,
-    /// A tar archive with `bin/node`, for images without node.
-    pub node_archive: Option<PathBuf>,
+    /// `runner.node_dir`: a folder with `bin/node`, for images without node.
+    pub node_dir: Option<PathBuf>,
     /// `runner.github_mirror`.
     pub github_mirror: Option<String>,
     /// `runner.set_act_env`.
@@ -74,7 +74,7 @@ impl Default for JobConfig {
             timeout: Duration::from_secs(3 * 3600),
             default_image: None,
             force_rebuild: false,
-            node_archive: None,
+            node_dir: None,
             github_mirror: None,
             set_act_env: true,
             place_env: BTreeMap::new(),

@@ -22,7 +22,7 @@ use tests::{
 /// A runner's numbers, in the order of [`NAMES`]; `None` where there is nothing to measure.
 type Numbers = Vec<Option<f64>>;
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 15] = [
     "between two steps, median (ms)",
     "between two steps, 95th percentile (ms)",
     "assignment to first line, warm (ms)",
@@ -30,6 +30,9 @@ const NAMES: [&str; 12] = [
     "engine requests: set-up",
     "engine requests: 40 steps",
     "engine requests: teardown",
+    "engine requests: set-up, two services",
+    "engine requests: node action and a step",
+    "engine requests: docker action and a step",
     "row visible at the server, median (ms)",
     "row visible at the server, worst (ms)",
     "log calls a second while rows flow",
@@ -135,6 +138,8 @@ fn measure(program: &Path, image: Option<&str>) -> Numbers {
     };
     let (first, last) = (begins[0], ends[ends.len() - 1]);
 
+    let used = proxy.as_ref().map(|proxy| actions(&gitea, proxy, image.unwrap_or_default()));
+
     let ticks = run(&gitea, "    - run: for i in $(seq 40); do echo tick $(date +%s%N); sleep 0.53; done\n");
     let mut lags: Vec<f64> = ticks
         .rows
@@ -157,6 +162,9 @@ fn measure(program: &Path, image: Option<&str>) -> Numbers {
         count(None, Some(first)),
         count(Some(first), Some(last)),
         count(Some(last), None),
+        used.map(|used| used[0]),
+        used.map(|used| used[1]),
+        used.map(|used| used[2]),
         lags.get(lags.len() / 2).copied(),
         lags.last().copied(),
         u32::try_from(calls).ok().map(|calls| f64::from(calls) / span),
@@ -165,8 +173,38 @@ fn measure(program: &Path, image: Option<&str>) -> Numbers {
     ]
 }
 
+/// Engine requests of a job with two services until its first line, of a node action and of a docker action; each
+/// action with the step behind it, whose line tells when it is over.
+fn actions(gitea: &FakeGitea, proxy: &CountingProxy, image: &str) -> [f64; 3] {
+    settle(Some(image));
+    let before = proxy.requests().len();
+    let keys = format!(
+        "    services:\n      one: {{image: {image}, cmd: [sleep, '600']}}\n      two: {{image: {image}, cmd: [sleep, '600']}}\n"
+    );
+    let node = "name: n\\nruns: {using: node20, main: m.js}\\n";
+    let docker = format!("name: d\\nruns: {{using: docker, image: docker://{image}, args: ['true']}}\\n");
+    let steps = format!(
+        "    - run: |\n        mkdir n d; printf '{node}' > n/action.yml; echo '1' > n/m.js; printf \"{docker}\" > d/action.yml\n        \
+         echo a $(date +%s%N)\n    - uses: ./n\n    - run: echo b $(date +%s%N)\n    - uses: ./d\n    - run: echo c $(date +%s%N)\n"
+    );
+    let task = run_with(gitea, &keys, &steps);
+    settle(Some(image));
+    let requests = proxy.requests().split_off(before);
+    let at = |word: &str| stamps(&task, word)[0];
+    let count = |from: SystemTime, to: SystemTime| {
+        let counted = requests.iter().filter(|r| !r.is_greeting() && r.at > from && r.at <= to).count();
+        u32::try_from(counted).map_or(f64::INFINITY, f64::from)
+    };
+    let marks = [SystemTime::UNIX_EPOCH, at("a "), at("b "), at("c ")];
+    [count(marks[0], marks[1]), count(marks[1], marks[2]), count(marks[2], marks[3])]
+}
+
 fn run(gitea: &FakeGitea, steps: &str) -> TaskRow {
-    let keys = "    defaults: {run: {shell: sh}}\n";
+    run_with(gitea, "", steps)
+}
+
+fn run_with(gitea: &FakeGitea, more: &str, steps: &str) -> TaskRow {
+    let keys = format!("    defaults: {{run: {{shell: sh}}}}\n{more}");
     let text = format!("name: bench\non: push\njobs:\n  job:\n    runs-on: lab\n{keys}    steps:\n{steps}");
     let task = gitea.finished(300, &gitea.push(&Push::new(&text)));
     assert_eq!(task.status, Status::Success, "{:#?}", task.lines());

@@ -169,6 +169,16 @@ class Server:
         self.call("POST", f"/repos/{OWNER}/{repository}/contents/.gitea/workflows/story.yml",
                   {"content": content, "message": "a workflow", "branch": "main"})
 
+    def put(self, repository, files):
+        """Files by name in a repository without workflow, made when it is missing; one commit each."""
+        try:
+            self.call("POST", "/user/repos", {"name": repository, "auto_init": True, "default_branch": "main"})
+        except Refused:
+            pass  # it is there already
+        for name, text in files.items():
+            content = base64.b64encode(text.encode()).decode()
+            self.call("POST", f"/repos/{OWNER}/{repository}/contents/{name}", {"content": content, "message": name, "branch": "main"})
+
     def runs(self, repository):
         return self.get(f"/repos/{OWNER}/{repository}/actions/runs?limit=50").get("workflow_runs") or []
 

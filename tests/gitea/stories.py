@@ -3,10 +3,12 @@ import os
 import random
 import re
 import subprocess
+import tarfile
 import time
 import uuid
 
 from runner import objects_of, processes_with
+from server import OWNER
 
 ALL = {}
 
@@ -168,6 +170,56 @@ def kill(stage):
     expect(slowest <= 10, f"a task ended {slowest:.1f} s after the start")
     return (f"{rounds} rounds; every task ended within {slowest:.1f} s of the start; "
             f"youngest missing row at most {max(behind) * 1000:.0f} ms old; nothing left")
+
+
+ACTION = {
+    "action.yml": "name: a\nruns: {using: node20, main: main.js, post: post.js}\n",
+    "main.js": "console.log('main of the action');\n",
+    "post.js": "console.log('post began'); setTimeout(() => console.log('post ended'), 3000);\n",
+    # Fetching takes a moment.
+    "ballast": "".join(f"{at * 7919 % 99991}\n" for at in range(200_000)),
+}
+
+
+@story
+def kill_around_actions(stage):
+    """kill -9 at random while a job is set up, its action fetched, its service waited for, its post running."""
+    rounds, seen = 12 if stage.full else 3, []
+    stage.server.put("acted", ACTION)
+    services = ("    services:\n      slow:\n        image: IMAGE\n        cmd: [sh, -c, 'sleep 2; touch /ready; sleep 600']\n"
+                "        options: --health-cmd 'test -f /ready' --health-interval 1s\n").replace("IMAGE", stage.image)
+    for number in range(rounds):
+        repository, mark = f"kill-around-{number}", str(uuid.uuid4())
+        runner = stage.runner(f"around-{number}")
+        keys = (services if stage.backend == "docker" else "") + f"    env:\n      STORY_MARK: {mark}\n"
+        # A new commit each round, so that it is fetched anew.
+        stage.server.put("acted", {f"round-{number}": mark})
+        steps = f"    - uses: {stage.server.url}/{OWNER}/acted@main\n    - run: sleep 1\n"
+        stage.server.push(repository, workflow(steps, keys))
+        stage.server.until(repository, 60, "the job begins", lambda jobs: jobs and jobs[0]["status"] != "queued")
+        time.sleep(random.uniform(0.0, 8.0))
+        runner.kill()
+        job = stage.server.jobs(repository)[0]
+        rows = texts(stage, repository, job)
+        seen.append((rows or ["nothing"])[-1][:40])
+        runner.start()
+        stage.server.ended(repository, 60)
+        wait_gone(stage, runner, mark, number)
+        store = os.path.join(runner.folder, ".runner.state", "actions")
+        for folder, _, files in os.walk(os.path.join(store, "archives")):
+            for file in files:
+                if os.path.getsize(os.path.join(folder, file)):
+                    with tarfile.open(os.path.join(folder, file)) as archive:
+                        expect("action.yml" in archive.getnames(), f"round {number}: {file} is not whole")
+        # What is left of a fetch goes with the start.
+        left = os.listdir(os.path.join(store, "scratch")) if os.path.isdir(store) else []
+        expect(not left, f"round {number}: {left} in the store")
+        # And the next job is fine, with the same action.
+        again = f"kill-around-{number}-again"
+        stage.server.push(again, workflow(steps))
+        expect(stage.server.ended(again, 90)[0]["conclusion"] == "success", f"round {number}: the next job is not fine")
+        runner.stop()
+    return f"{rounds} rounds, killed after: {'; '.join(seen)}; nothing left, the store whole, the next job fine"
 
 
 def read_side(side, mark, backend):

@@ -1,6 +1,11 @@
 //! Actions that are an image, pulled or built from their Dockerfile.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 use workflows::Runs;
@@ -121,6 +126,9 @@ impl<E: JobEnv> JobRun<'_, E> {
                 place.pack(&root, &context).await.map_err(|error| self.note_broken(&error))?;
             }
         }
+        let context = without_ignored(context, file).await.map_err(|error| {
+            Failed(format!("the build context of {} cannot be made: {error}", action.shown))
+        })?;
         let digest =
             digest(&context).map_err(|error| Failed(format!("cannot read the build context: {error}")))?;
         let tag = format!("esteira-action/{}:{digest}", tag_name(&self.work.repository()));
@@ -137,6 +145,16 @@ impl<E: JobEnv> JobRun<'_, E> {
         built.map_err(|error| self.note_broken(&error))?;
         Ok(tag)
     }
+}
+
+/// The same context without what its `.dockerignore` names.
+async fn without_ignored(context: PathBuf, dockerfile: &str) -> io::Result<PathBuf> {
+    let (dockerfile, left) = (dockerfile.to_owned(), context.with_extension("left"));
+    let applied = tokio::task::spawn_blocking(move || {
+        let applied = super::ignore::apply(&context, &dockerfile, &left)?;
+        Ok(if applied { left } else { context })
+    });
+    applied.await.map_err(io::Error::other)?
 }
 
 /// The part of a tag that tells people whose image it is.

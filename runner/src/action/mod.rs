@@ -9,6 +9,7 @@ mod composite;
 mod docker;
 pub(crate) mod git;
 mod go;
+mod ignore;
 mod load;
 mod node;
 mod patch;

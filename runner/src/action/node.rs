@@ -45,23 +45,21 @@ impl<E: JobEnv> JobRun<'_, E> {
             };
             match self.run(planned, Process::Exec(spec), attempt, cancel).await? {
                 Exit::NotStarted(reason) if self.state.node.is_none() => {
-                    self.state.node = Some(self.supply_node(&reason).await?);
+                    self.state.node = Some(self.supplied_node(&reason)?);
                 }
                 exit => return finished(exit),
             }
         }
     }
 
-    /// Puts the runner's own node into the place: for images that have none.
-    async fn supply_node(&mut self, reason: &str) -> Result<String, Failed> {
-        let Some(archive) = &self.work.runner.config.node_archive else {
-            return Err(Failed(format!(
+    /// The runner's own node, for images that have none.
+    fn supplied_node(&self, reason: &str) -> Result<String, Failed> {
+        match self.place.layout().node.as_str() {
+            "" => Err(Failed(format!(
                 "This action needs node, and there is none here: {reason}. Use an image that has node, or give the runner one to supply (`runner.node_dir` in its configuration)."
-            )));
-        };
-        let into = format!("{}/_node", self.place.layout().actions);
-        self.place.unpack(archive, &into).await.map_err(|error| self.note_broken(&error))?;
-        Ok(format!("{into}/bin/node"))
+            ))),
+            node => Ok(node.to_owned()),
+        }
     }
 
     /// The environment of an action's process: inputs, what it saved in earlier stages, and what it is.

@@ -61,6 +61,8 @@ pub struct JobSpec {
     pub files: Vec<FileIn>,
     /// A host folder that is shown as the workspace instead of an empty one (`bind_workdir`, `exec --bind`).
     pub bind_workspace: Option<std::path::PathBuf>,
+    /// A host folder with `bin/node`, shown read-only for actions where the place has no node of its own.
+    pub node: Option<std::path::PathBuf>,
 }
 
 /// A job container or the container of a docker action, with every option that was granted.
@@ -115,6 +117,8 @@ pub struct Layout {
     pub actions: String,
     /// `HOME` of processes that the image or host gives none.
     pub home: String,
+    /// The node that the runner supplies; empty when it was given none.
+    pub node: String,
     /// Environment that the place itself brings (the image's `ENV`, the host's allow-list), `PATH` included.
     pub environ: BTreeMap<String, String>,
     /// `Linux`.

@@ -361,6 +361,7 @@ fn job_config(settings: &Settings, environment: &Environment) -> JobConfig {
         github_mirror: text(&runner.github_mirror),
         set_act_env: runner.set_act_env,
         patch_actions: runner.patch_actions,
+        node_dir: path(&runner.node_dir).map(|folder| std::path::absolute(&folder).unwrap_or(folder)),
         hooks: [path(&runner.hooks.job_started), path(&runner.hooks.job_completed)],
         place_env,
         ..JobConfig::default()

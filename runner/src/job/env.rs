@@ -138,6 +138,7 @@ mod tests {
             tool_cache: "/c".into(),
             actions: "/a".into(),
             home: "/h".into(),
+            node: String::new(),
             environ: [("PATH", "/usr/bin"), ("V", "place"), ("LOW", "place")]
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
                 .into(),

@@ -71,6 +71,7 @@ pub(crate) fn choose(work: &Assignment, contexts: &Contexts, masker: &Masker) ->
         env,
         files: Vec::new(),
         bind_workspace: work.runner.config.bind_workspace.clone(),
+        node: work.runner.config.node_dir.clone(),
     };
     Ok(Chosen { spec, default_shell })
 }

@@ -117,7 +117,7 @@ pub(crate) struct JobState {
     pub(crate) without_bash: bool,
     /// Folders of remote actions that are in the place.
     pub(crate) unpacked: HashSet<String>,
-    /// The node that the runner has put into the place, once the place turned out to have none.
+    /// The node that the runner supplies, once the place turned out to have none.
     pub(crate) node: Option<String>,
     /// Files that go in with the first process.
     pub(crate) pending: Vec<FileIn>,

@@ -239,6 +239,13 @@ pub const KEYS: &[Key] = &[
         Obeyed,
         "Let the stock artifact and cache actions accept this server: a copy of them in the action store is patched, and a row says so.",
     ),
+    own(
+        "runner.node_dir",
+        Path,
+        "\"\"",
+        Obeyed,
+        "Folder with bin/node, mounted read-only for actions where the image has no node; empty: none is supplied.",
+    ),
     official(
         "runner.labels",
         List,

@@ -142,6 +142,8 @@ section! {
         set_act_env: bool = true,
         /// Patch the toolkit's host check.
         patch_actions: bool = true,
+        /// Empty: none.
+        node_dir: PathBuf = PathBuf::new(),
         /// Full labels; empty: those of the registration.
         labels: Vec<String> = Vec::new(),
         /// A terminal for steps.

@@ -213,6 +213,24 @@ async fn a_workspace_may_be_a_folder_of_this_machine_under_the_same_path() {
 }
 
 #[tokio::test]
+async fn a_node_of_the_runners_is_there_and_cannot_be_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("bin")).expect("a folder");
+    std::fs::write(folder.path().join("bin/node"), "#!/bin/sh\necho supplied\n").expect("a program");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path().join("bin/node"), mode).expect("may run");
+    let Some((backend, _state)) = backend(|_| {}).await else { return };
+    let spec = JobSpec { node: Some(folder.path().to_owned()), ..spec(ContainerSpec::default()) };
+    let env = prepare(&backend, spec).await.expect("a place");
+    let node = env.layout().node.clone();
+    assert_eq!(
+        print(&env, &format!("{node}; echo x 2>/dev/null > {node} || echo kept")).await,
+        "supplied\nkept\n"
+    );
+    finish(&backend, env).await;
+}
+
+#[tokio::test]
 async fn a_read_only_root_and_limits_are_no_obstacle() {
     let Some((backend, _state)) = backend(|_| {}).await else { return };
     let options =
@@ -601,6 +619,38 @@ async fn setting_up_and_tearing_down_costs_few_requests() {
         finish(&backend, env).await;
         assert_eq!(requests.swap(0, Ordering::Relaxed), 1);
     }
+}
+
+#[tokio::test]
+async fn services_and_actions_in_containers_cost_few_requests() {
+    let requests = Arc::new(AtomicI64::new(0));
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("engine.sock");
+    let address = format!("unix://{}", socket.display());
+    let mut proxy = tokio::task::JoinSet::new();
+    proxy.spawn(counting_proxy(socket, Arc::clone(&requests)));
+    tokio::task::yield_now().await;
+    let Some((backend, _state)) = backend(|config| config.docker_host = address).await else { return };
+    let services = vec![service("one", "", "sleep 600"), service("two", "", "sleep 600")];
+    let spec = JobSpec { services, ..spec(ContainerSpec::default()) };
+    requests.store(0, Ordering::Relaxed);
+    let env = prepare(&backend, spec).await.expect("a place");
+    let setup = requests.swap(0, Ordering::Relaxed);
+    assert!(setup <= 14, "{setup} requests for a job with two services");
+    let run = ImageRun {
+        container: ContainerSpec { image: image(), ..ContainerSpec::default() },
+        entrypoint: vec!["true".into()],
+        args: None,
+        files: Vec::new(),
+        collect: Vec::new(),
+        ladder: Ladder::default(),
+    };
+    for _ in 0..2 {
+        env.run_image(run.clone(), &mut Kept::default(), &Cancel::new()).await.expect("it ran");
+        let action = requests.swap(0, Ordering::Relaxed);
+        assert!(action <= 6, "{action} requests for an action in a container");
+    }
+    finish(&backend, env).await;
 }
 
 /// Counts requests on their way to the engine.

@@ -84,6 +84,7 @@ pub(crate) fn job(owner: &str, task: i64) -> JobSpec {
         env: BTreeMap::from([("FROM_JOB".to_owned(), "yes".to_owned())]),
         files: Vec::new(),
         bind_workspace: None,
+        node: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -63,18 +64,27 @@ impl Bound {
     }
 }
 
-/// Makes the workspace. Its parents may be there; it is new.
-pub(super) fn make(workspace: &str) -> Result<(), BackendError> {
-    let made = Path::new(workspace).parent().map_or(Ok(()), fs::create_dir_all);
-    made.and_then(|()| fs::create_dir(workspace)).map_err(|error| {
-        let what = format!("making the workspace {workspace} on this machine (`container.bind_workdir`)");
-        BackendError::engine(what, error)
-    })
+impl Bound {
+    /// Makes the workspace inside of it. Whoever the job is may write to that (an engine may map its users to others of
+    /// this machine); to get there one has to be this user, or the engine.
+    pub(super) fn make(&self, workspace: &str) -> Result<(), BackendError> {
+        let make = || -> io::Result<()> {
+            fs::create_dir_all(&self.path)?;
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700))?;
+            Path::new(workspace).parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::create_dir(workspace)?;
+            fs::set_permissions(workspace, fs::Permissions::from_mode(0o777))
+        };
+        make().map_err(|error| {
+            let what = format!("making the workspace {workspace} on this machine (`container.bind_workdir`)");
+            BackendError::engine(what, error)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Bound, make};
+    use super::Bound;
 
     #[tokio::test]
     async fn only_the_owners_folders_are_found_and_removed() {
@@ -83,7 +93,7 @@ mod tests {
         let owner = "0f3c9a52-7d11-4a2e-9d7e-1";
         for (owner, task) in [(owner, 7), ("99999999-7d11", 8)] {
             let bound = Bound::new(parent, owner, task);
-            make(&format!("{}/o/r", bound.parent())).unwrap();
+            bound.make(&format!("{}/o/r", bound.parent())).unwrap();
         }
         std::fs::create_dir(folder.path().join("other")).unwrap();
         let found = Bound::all(parent, owner);
@@ -92,6 +102,7 @@ mod tests {
             bound.remove().await.unwrap();
         }
         assert_eq!(std::fs::read_dir(parent).unwrap().count(), 2);
-        assert!(make(&format!("{}/o/r", Bound::new(parent, "99999999-7d11", 8).parent())).is_err());
+        let again = Bound::new(parent, "99999999-7d11", 8);
+        assert!(again.make(&format!("{}/o/r", again.parent())).is_err(), "it is new");
     }
 }

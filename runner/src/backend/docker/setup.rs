@@ -11,7 +11,7 @@ use bollard::models::{Mount, MountType, MountVolumeOptions, NetworkCreateRequest
 
 use super::{
     Beside, Share, Shared,
-    bound::{self, Bound},
+    bound::Bound,
     create::{Plan, refused},
     engine,
     env::{DockerEnv, Way},
@@ -27,6 +27,8 @@ use crate::{
 
 /// The volume beside the workspace. In the containers of docker actions it is `/github`.
 pub(super) const ROOT: &str = "/__w";
+/// The runner's own node, where it was given one.
+const NODE: &str = "/__node";
 /// GitHub's place for tools, which images bring with content.
 const TOOLS: &str = "/opt/hostedtoolcache";
 
@@ -48,8 +50,8 @@ pub(super) async fn prepare<N: Notes>(
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join("/");
-    if bound.is_some() {
-        bound::make(&workspace)?;
+    if let Some(bound) = &bound {
+        bound.make(&workspace)?;
         spec.bind_workspace = Some(workspace.clone().into());
     }
     let mut plan =
@@ -121,6 +123,7 @@ pub(super) async fn prepare<N: Notes>(
         tool_cache: tools,
         actions: under("actions"),
         home,
+        node: spec.node.as_ref().map(|_| format!("{NODE}/bin/node")).unwrap_or_default(),
         environ: with_path(environ),
         os: "Linux",
         arch: crate::backend::arch(&place.way.machine(&shared.engine.arch)),
@@ -157,6 +160,7 @@ fn own_mounts(
         Some(folder) => bind(folder, workspace, false),
         None => fresh(workspace),
     });
+    mounts.extend(spec.node.as_ref().map(|folder| bind(folder, NODE, true)));
     if let Some(volume) = &shared.config.tool_cache {
         mounts.push(Mount { source: Some(volume.clone()), volume_options: None, ..fresh(TOOLS) });
     }

@@ -82,6 +82,7 @@ impl HostEnv {
             tool_cache: text(&tool_cache),
             actions: text(&actions),
             home,
+            node: spec.node.as_ref().map(|folder| text(&folder.join("bin/node"))).unwrap_or_default(),
             environ: link.environ(),
             os: "Linux",
             arch: crate::backend::arch(&link.hello().machine),

@@ -50,6 +50,7 @@ impl Backend for Fake {
             tool_cache: "/tools".into(),
             actions: "/a".into(),
             home: "/h".into(),
+            node: String::new(),
             environ: [("PATH".to_owned(), "/bin".to_owned())].into(),
             os: "Linux",
             arch: "X64",
