@@ -224,14 +224,14 @@ def kill_around_actions(stage):
 
 def read_side(side, mark, backend):
     """Times (s) at which the job has printed its lines so far."""
-    path = side
-    if backend == "docker":
-        pids = [pid for pid in processes_with(mark) if os.path.exists(f"/proc/{pid}/root{side}")]
-        if not pids:
-            return []
-        path = f"/proc/{pids[-1]}/root{side}"
-    with open(path) as file:
-        return [int(line.split()[1]) / 1e9 for line in file if re.fullmatch(r"\d+ \d{19}\n", line)]
+    paths = [side] if backend == "host" else [f"/proc/{pid}/root{side}" for pid in processes_with(mark)]
+    for path in paths:
+        try:
+            with open(path) as file:
+                return [int(line.split()[1]) / 1e9 for line in file if re.fullmatch(r"\d+ \d{19}\n", line)]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # this process has ended since; another one of the job sees the same file
+    return []
 
 
 def wait_gone(stage, runner, mark, number):
