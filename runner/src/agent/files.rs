@@ -11,9 +11,14 @@ use std::{
 use proto::agent::v1::{self as wire, collected::End};
 use rustix::fs::OFlags;
 
+use super::spares::Spares;
+
 /// Writes one file, replacing what is there; missing folders are made. The error is a sentence.
-pub(super) fn write(file: &wire::File) -> Result<(), String> {
+pub(super) fn write(file: &wire::File, spares: &mut Spares) -> Result<(), String> {
     let path = Path::new(&file.path);
+    if spares.place(path, file.mode, &file.content) {
+        return Ok(());
+    }
     replace(path, file.mode, &file.content).map_err(|error| format!("cannot write {}: {error}", file.path))
 }
 
@@ -105,7 +110,11 @@ mod tests {
 
     use proto::agent::v1::{Collect, File, collected::End};
 
-    use super::{look, write};
+    use super::{Spares, look};
+
+    fn write(file: &File) -> Result<(), String> {
+        super::write(file, &mut Spares::default())
+    }
 
     fn file(path: &std::path::Path, content: &'static str) -> File {
         File { path: path.display().to_string(), mode: 0o640, content: content.into() }

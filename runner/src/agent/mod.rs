@@ -21,6 +21,7 @@ mod ladder;
 mod outbox;
 mod reach;
 mod serve;
+mod spares;
 mod spawn;
 mod step;
 pub(crate) mod tree;

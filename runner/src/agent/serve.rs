@@ -28,6 +28,7 @@ use super::{
     ladder::{LOOK, Ladder, Progress},
     outbox::Outbox,
     own_stream, reach,
+    spares::Spares,
     step::{self, Step},
     tree,
 };
@@ -70,6 +71,7 @@ struct Agent {
     /// Whether the outbox had no room when the loop last went to wait.
     full: bool,
     steps: HashMap<u64, Step>,
+    spares: Spares,
     unpacking: HashMap<u64, mpsc::Sender<Bytes>>,
     helpers: JoinSet<()>,
     queue: mpsc::Sender<Inner>,
@@ -111,6 +113,7 @@ pub(super) async fn run(mode: Mode) -> io::Result<()> {
         outbox: Outbox::default(),
         full: false,
         steps: HashMap::new(),
+        spares: Spares::default(),
         unpacking: HashMap::new(),
         helpers: JoinSet::new(),
         queue,
@@ -162,7 +165,13 @@ pub(super) async fn run(mode: Mode) -> io::Result<()> {
                 agent.alone = true;
                 agent.outbox.rewind();
             }
-            Wake::Sent(Ok(bytes)) => agent.outbox.advance(bytes),
+            Wake::Sent(Ok(bytes)) => {
+                agent.outbox.advance(bytes);
+                if agent.outbox.is_sent() && !agent.steps.is_empty() {
+                    // The runner knows that the process has started, and waits for it.
+                    agent.spares.refill();
+                }
+            }
             Wake::Told(Some(inner)) => agent.told(inner)?,
             Wake::Told(None) | Wake::Clock => {}
         }
@@ -329,7 +338,7 @@ impl Agent {
                 Ok(())
             }
             Asked::Write(write) => {
-                let result = write.files.iter().try_for_each(files::write);
+                let result = write.files.iter().try_for_each(|file| files::write(file, &mut self.spares));
                 self.answer(id, result.map(|()| Body::Done(Done {})))
             }
             Asked::Read(read) => {
@@ -423,7 +432,7 @@ impl Agent {
 
     fn run(&mut self, id: u64, run: wire::Run) -> io::Result<()> {
         let collect = run.collect.clone();
-        match step::begin(run) {
+        match step::begin(run, &mut self.spares) {
             Ok(begun) => {
                 let started = Started { pid: begun.step.leader.as_raw_nonzero().get().unsigned_abs() };
                 self.outbox.push(id, Body::Started(started), begun.fds).map_err(io::Error::other)?;

@@ -19,6 +19,7 @@ use super::{
     channel, files,
     ladder::{Ladder, Progress},
     serve::Inner,
+    spares::Spares,
     spawn,
     tree::{self, Process},
 };
@@ -60,10 +61,11 @@ pub(super) struct Begun {
 }
 
 /// Writes the files and starts the process. The error is the sentence of [`End::NotStarted`].
-pub(super) fn begin(run: Run) -> Result<Begun, String> {
+pub(super) fn begin(run: Run, spares: &mut Spares) -> Result<Begun, String> {
     for file in &run.files {
-        files::write(file)?;
+        files::write(file, spares)?;
     }
+    spares.expect(run.files.len());
     let system = |error: rustix::io::Errno| format!("no pipe for the output: {error}");
     let (out_read, out_write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(system)?;
     let (err_read, err_write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(system)?;
