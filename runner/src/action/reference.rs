@@ -29,7 +29,7 @@ pub struct RemoteReference {
     pub repository: String,
     /// The path inside the repository, without leading slash; empty for its root.
     pub path: String,
-    /// Branch, tag or full commit.
+    /// Branch, tag or commit.
     pub git_ref: String,
 }
 
@@ -80,7 +80,7 @@ impl RemoteReference {
         let (base, rest) = split_base(uses)?;
         let Some((place, git_ref)) = rest.rsplit_once('@') else {
             return Err(ReferenceError(format!(
-                "`uses: {uses}` has no ref: write {uses}@<tag, branch or full commit>"
+                "`uses: {uses}` has no ref: write {uses}@<tag, branch or commit>"
             )));
         };
         if git_ref.is_empty()
@@ -141,6 +141,11 @@ impl fmt::Display for RemoteReference {
 /// Whether `text` is a whole SHA-1 in hexadecimal.
 pub(crate) fn is_full_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether `text` may be the beginning of a SHA-1: as few characters as git itself takes, and as it writes them.
+pub(crate) fn is_abbreviated_commit(text: &str) -> bool {
+    (4..40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A URL without `user:password@`, for people to read.

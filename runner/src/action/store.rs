@@ -6,13 +6,15 @@
 //! <root>/archives/<repository key>/<commit>.tar   the tree of a commit, complete or absent
 //! <root>/archives/<repository key>/<commit>.N     its patched copy (`patch`); empty where there is nothing to patch
 //! <root>/refs/<key of repository and ref>         the commit that a tag or branch stood for when last asked
+//! <root>/refs/<key of repository and its start>   the commit that an abbreviated one has turned out to be
 //! <root>/scratch/                                 unfinished work, of no meaning after a crash
 //! ```
 //!
 //! An archive appears by a rename and never changes, so readers need no lock and a `kill -9` at any instant leaves the
 //! store whole. Whoever uses an archive holds a shared lock on it; eviction takes only what it can lock alone. A full
 //! commit that is here is never fetched again; a tag or branch is asked for each time (that is one small request),
-//! unless the store is offline.
+//! unless the store is offline. An abbreviated commit that was completed once stands for that commit ever after, even
+//! when a later one, a tag or a branch begins in the same way.
 
 use std::{
     collections::HashMap,
@@ -27,7 +29,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use super::git::{GitError, GitNetwork, Remote, Session};
-use super::reference::is_full_commit;
+use super::reference::{is_abbreviated_commit, is_full_commit};
 
 /// How the store behaves.
 #[derive(Debug, Clone)]
@@ -36,12 +38,14 @@ pub struct StoreOptions {
     pub offline: bool,
     /// The size in bytes above which unused archives are removed, oldest use first.
     pub limit: u64,
+    /// Fetch no more than the commit itself (`runner.action_shallow_clone`).
+    pub shallow: bool,
 }
 
 impl Default for StoreOptions {
-    /// Online, 4 GiB.
+    /// Online, 4 GiB, no history.
     fn default() -> Self {
-        Self { offline: false, limit: 4 * 1024 * 1024 * 1024 }
+        Self { offline: false, limit: 4 * 1024 * 1024 * 1024, shallow: true }
     }
 }
 
@@ -61,6 +65,18 @@ struct Inner {
     network: GitNetwork,
     /// One fetch at a time for each repository and ref.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// A folder for unfinished work, removed when it is dropped.
+struct Scratch {
+    folder: tempfile::TempDir,
+    _lock: File,
+}
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// An archive in use; it cannot be evicted while this lives.
@@ -91,31 +107,54 @@ impl ActionStore {
         let turn = self.turn(&format!("{repository}@{git_ref}"));
         let _turn = turn.lock().await;
         let shown = super::reference::without_credentials(&remote.url);
-        if is_full_commit(git_ref)
-            && let Some(archive) = self.lookup(&repository, &git_ref.to_ascii_lowercase())
-        {
+        let note = |words: &[&str]| self.inner.root.join("refs").join(key(words));
+        let completed = is_abbreviated_commit(git_ref).then(|| note(&[&shown, git_ref, "completed"]));
+        let certain = match &completed {
+            Some(completed) => noted(completed),
+            None => is_full_commit(git_ref).then(|| git_ref.to_ascii_lowercase()),
+        };
+        if let Some(archive) = certain.as_ref().and_then(|commit| self.lookup(&repository, commit)) {
             return Ok(archive);
         }
-        let known = self.inner.root.join("refs").join(key(&[&shown, git_ref]));
+        let known = note(&[&shown, git_ref]);
         if self.inner.options.offline {
-            let commit = fs::read_to_string(&known).ok().filter(|commit| is_full_commit(commit));
-            return commit.and_then(|commit| self.lookup(&repository, &commit)).ok_or_else(|| {
+            return noted(&known).and_then(|commit| self.lookup(&repository, &commit)).ok_or_else(|| {
                 GitError(format!(
                     "{shown} at `{git_ref}` is not in the action store, and the runner is offline"
                 ))
             });
         }
         let mut session = Session::open(&self.inner.network, remote).await?;
-        let commit = session.resolve(git_ref).await?;
+        let (commit, note) = match (session.resolve(certain.as_deref().unwrap_or(git_ref)).await?, completed)
+        {
+            (Some(commit), _) => (commit, known),
+            (None, Some(completed)) => {
+                let scratch = self.scratch(&shown)?;
+                (session.complete(git_ref, scratch.path()).await?, completed)
+            }
+            (None, None) => return Err(session.no_such_ref(git_ref)),
+        };
         let archive = match self.lookup(&repository, &commit) {
             Some(archive) => archive,
             None => self.fetch(&mut session, &repository, &commit, &shown).await?,
         };
-        // Only the offline mode reads it: not being able to write it is no reason to fail a job.
-        if let Err(error) = write_atomically(&known, commit.as_bytes()) {
+        // It saves work and serves the offline mode: not being able to write it is no reason to fail a job.
+        if let Err(error) = write_atomically(&note, commit.as_bytes()) {
             tracing::warn!(%error, "cannot note the commit of a ref in the action store");
         }
         Ok(archive)
+    }
+
+    /// A folder for unfinished work that says by its lock that somebody is at it.
+    fn scratch(&self, shown: &str) -> Result<Scratch, GitError> {
+        let make = || {
+            let folder =
+                tempfile::Builder::new().prefix("fetch-").tempdir_in(self.inner.root.join("scratch"))?;
+            let lock = File::create(folder.path().join("lock"))?;
+            flock(&lock, FlockOperation::LockShared)?;
+            Ok(Scratch { folder, _lock: lock })
+        };
+        make().map_err(|error: io::Error| cannot_keep(shown, &error))
     }
 
     async fn fetch(
@@ -125,15 +164,10 @@ impl ActionStore {
         commit: &str,
         shown: &str,
     ) -> Result<Arc<Archive>, GitError> {
-        let failed = |error: io::Error| GitError(format!("cannot keep {shown} in the action store: {error}"));
-        let scratch = tempfile::Builder::new()
-            .prefix("fetch-")
-            .tempdir_in(self.inner.root.join("scratch"))
-            .map_err(failed)?;
-        let lock = File::create(scratch.path().join("lock")).map_err(failed)?;
-        flock(&lock, FlockOperation::LockShared).map_err(|error| failed(error.into()))?;
+        let failed = |error: io::Error| cannot_keep(shown, &error);
+        let scratch = self.scratch(shown)?;
         let unfinished = scratch.path().join("tree.tar");
-        session.fetch(commit, scratch.path(), &unfinished).await?;
+        session.fetch(commit, self.inner.options.shallow, scratch.path(), &unfinished).await?;
         let path = self.archive_path(repository, commit);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
@@ -304,6 +338,15 @@ impl Archive {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).map(|list| list.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+}
+
+fn cannot_keep(shown: &str, error: &io::Error) -> GitError {
+    GitError(format!("cannot keep {shown} in the action store: {error}"))
+}
+
+/// The commit that a file under `refs` names.
+fn noted(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok().filter(|commit| is_full_commit(commit))
 }
 
 fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -8,7 +8,7 @@ use esteira::{
     action::{ActionStore, GitNetwork, Remote, StoreOptions},
     secret::Secret,
 };
-use server::{GitServer, repository};
+use server::{GitServer, git, repository};
 
 fn open(root: &Path, options: StoreOptions) -> ActionStore {
     ActionStore::open(root.to_owned(), options, GitNetwork::default()).unwrap()
@@ -96,8 +96,9 @@ async fn what_is_not_there_is_a_sentence_without_secrets() {
     };
     let missing = error(store.obtain(&remote, "v9").await);
     assert!(missing.contains("no tag or branch `v9`"), "{missing}");
-    let short = error(store.obtain(&remote, &commit[..8]).await);
-    assert!(short.contains(&commit), "the whole commit is named: {short}");
+    let other = if commit.starts_with("00000000") { "11111111" } else { "00000000" };
+    let short = error(store.obtain(&remote, other).await);
+    assert!(short.contains("no tag or branch, nor a commit of one"), "{short}");
     let nowhere = Remote { url: format!("{}/o/none", server.url), ..remote.clone() };
     let nowhere = error(store.obtain(&nowhere, "v1").await);
     assert!(nowhere.contains("404"), "{nowhere}");
@@ -109,6 +110,74 @@ async fn what_is_not_there_is_a_sentence_without_secrets() {
         asked.iter().all(|asked| asked.authorization.as_deref() == Some("Basic dG9rZW46aHVudGVyMg==")),
         "{asked:?}"
     );
+}
+
+#[tokio::test]
+async fn an_abbreviated_commit_is_completed_once_and_stays_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("git/o/r");
+    let first = repository(&origin, &[("action.yml", "one"), ("other", "x")], "v1");
+    let tip = repository(&origin, &[("action.yml", "two")], "v2");
+    // What is only in a pull request is not the repository's own.
+    git(&origin, &["checkout", "-q", "-b", "foreign"]);
+    let foreign = repository(&origin, &[("action.yml", "three")], "v3");
+    git(&origin, &["update-ref", "refs/pull/1/head", &foreign]);
+    git(&origin, &["checkout", "-q", "main"]);
+    git(&origin, &["branch", "-D", "foreign"]);
+    git(&origin, &["tag", "-d", "v3"]);
+    let server = GitServer::start(&folder.path().join("git"));
+    for filters in [false, true] {
+        git(&origin, &["config", "uploadpack.allowFilter", &filters.to_string()]);
+        let root = folder.path().join(format!("store-{filters}"));
+        let store = open(&root, StoreOptions { shallow: filters, ..StoreOptions::default() });
+        let remote = remote(&server, None);
+        assert_eq!(store.obtain(&remote, &tip[..7]).await.unwrap().commit, tip);
+        server.count();
+        let archive = store.obtain(&remote, &first[..9].to_uppercase()).await.unwrap();
+        assert_eq!(archive.commit, first);
+        let names = ["action.yml".to_owned()];
+        assert_eq!(archive.read_first(&names, 100).unwrap().unwrap().1, b"one");
+        assert_eq!(server.count(), 5, "advertisement, the ref, all refs, the history, the commit");
+        assert_eq!(store.obtain(&remote, &first[..9].to_uppercase()).await.unwrap().commit, first);
+        assert_eq!(server.count(), 0, "it is certain now");
+        let offline = open(&root, StoreOptions { offline: true, ..StoreOptions::default() });
+        assert_eq!(offline.obtain(&remote, &tip[..7]).await.unwrap().commit, tip);
+        let error = store.obtain(&remote, &foreign[..10]).await.unwrap_err().to_string();
+        assert!(error.contains("nor a commit of one"), "{error}");
+        // A tag of that name comes too late for those who have used the commit, and first for all others.
+        git(&origin, &["tag", "-f", &tip[..7], &first]);
+        assert_eq!(store.obtain(&remote, &tip[..7]).await.unwrap().commit, tip);
+        let fresh = open(&folder.path().join(format!("fresh-{filters}")), StoreOptions::default());
+        assert_eq!(fresh.obtain(&remote, &tip[..7]).await.unwrap().commit, first);
+        git(&origin, &["tag", "-d", &tip[..7]]);
+    }
+}
+
+#[tokio::test]
+async fn an_abbreviated_commit_that_fits_two_is_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("git/o/r");
+    let tree = {
+        repository(&origin, &[("a", "1")], "v1");
+        git(&origin, &["write-tree"])
+    };
+    // Four characters are soon met again.
+    let mut seen = std::collections::HashMap::new();
+    let (one, other) = (0..5000)
+        .find_map(|number| {
+            let commit = git(&origin, &["commit-tree", &tree, "-m", &number.to_string()]);
+            let earlier = seen.insert(commit[..4].to_owned(), commit.clone())?;
+            Some((earlier, commit))
+        })
+        .expect("a pair among so many");
+    git(&origin, &["branch", "one", &one]);
+    git(&origin, &["branch", "other", &other]);
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&folder.path().join("store"), StoreOptions::default());
+    let error = store.obtain(&remote(&server, None), &one[..4]).await.unwrap_err().to_string();
+    for words in ["ambiguous", &one, &other] {
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -122,19 +122,22 @@ fn upload_pack(words: &[&str], folder: &Path, input: &[u8]) -> Vec<u8> {
     child.wait_with_output().unwrap().stdout
 }
 
+/// Runs git in a folder; answers what it prints.
+pub(crate) fn git(folder: &Path, words: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"])
+        .args(words)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// Makes a repository with these files, a commit and a tag; answers the commit.
 pub(crate) fn repository(folder: &Path, files: &[(&str, &str)], tag: &str) -> String {
     std::fs::create_dir_all(folder).unwrap();
-    let git = |words: &[&str]| {
-        let output = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"])
-            .args(words)
-            .current_dir(folder)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
+    let git = |words: &[&str]| git(folder, words);
     if !folder.join(".git").exists() {
         git(&["init", "-q", "-b", "main"]);
     }

@@ -1,8 +1,12 @@
-//! Fetches one commit of a git repository over smart HTTP, and nothing else: no history, no work tree, no git program.
+//! Fetches one commit of a git repository over smart HTTP, and nothing else: no work tree, no git program.
 //!
 //! The wire is Git's protocol version 2 (`ls-refs`, then `fetch` with depth 1). The pack that comes back is
 //! verified and indexed by the `gix` crates, and the commit's tree is written as one tar archive, which is the form in
 //! which a place takes it. Nothing touches the destination until it is whole.
+//!
+//! The protocol knows no abbreviated commits. One is completed from the history of all branches and tags, of which a
+//! server that can filter sends the commits alone. Other refs do not count: on some servers anybody can make a pull
+//! request whose commit begins as somebody else's.
 
 mod http;
 mod pack;
@@ -22,7 +26,7 @@ use self::{
     http::{Connection, HttpError},
     pkt::{Packet, Request, decode},
 };
-use super::reference::{is_full_commit, without_credentials};
+use super::reference::{is_abbreviated_commit, is_full_commit, without_credentials};
 use crate::secret::Secret;
 
 /// The longest silence in the middle of an answer.
@@ -53,6 +57,8 @@ pub(super) struct Session {
     connection: Connection,
     base: String,
     headers: HeaderMap,
+    /// What the server's `fetch` can beyond the ground rules: `shallow`, `filter`.
+    abilities: Vec<String>,
 }
 
 impl Session {
@@ -76,14 +82,18 @@ impl Session {
                 continue;
             }
             let mut body = Body::new(response.into_body());
-            let mut version = false;
+            let (mut version, mut abilities) = (false, Vec::new());
             while let Some(packet) =
                 body.packet().await.map_err(|error| GitError(format!("{shown}: {error}")))?
             {
                 match packet.text() {
                     Some("version 2") => version = true,
                     Some(line) if line.starts_with("# service=") => {}
-                    _ if version => {}
+                    Some(line) if version => {
+                        if let Some(words) = line.strip_prefix("fetch=") {
+                            abilities = words.split(' ').map(str::to_owned).collect();
+                        }
+                    }
                     Some(_) => {
                         return Err(GitError(format!(
                             "{shown} speaks only an old version of git's protocol; version 2 is needed"
@@ -95,7 +105,7 @@ impl Session {
             if !version {
                 return Err(GitError(format!("{shown} is no git repository that can be cloned over http")));
             }
-            return Ok(Self { connection, base: plain, headers });
+            return Ok(Self { connection, base: plain, headers, abilities });
         }
         Err(GitError(format!("{shown} redirects too often")))
     }
@@ -120,9 +130,9 @@ impl Session {
     }
 
     /// The commit that a tag, branch or full ref name stands for; tags before branches, as git itself looks.
-    pub(super) async fn resolve(&mut self, git_ref: &str) -> Result<String, GitError> {
+    pub(super) async fn resolve(&mut self, git_ref: &str) -> Result<Option<String>, GitError> {
         if is_full_commit(git_ref) {
-            return Ok(git_ref.to_ascii_lowercase());
+            return Ok(Some(git_ref.to_ascii_lowercase()));
         }
         let candidates = if git_ref.starts_with("refs/") || git_ref == "HEAD" {
             vec![git_ref.to_owned()]
@@ -130,30 +140,58 @@ impl Session {
             vec![format!("refs/tags/{git_ref}"), format!("refs/heads/{git_ref}")]
         };
         let found = self.list(&candidates).await?;
-        for name in &candidates {
-            if let Some((_, commit)) = found.iter().find(|(known, _)| known == name) {
-                return Ok(commit.clone());
-            }
-        }
-        Err(GitError(self.no_such_ref(git_ref).await))
+        let commit = |name: &String| found.iter().find(|(known, _)| known == name);
+        Ok(candidates.iter().find_map(commit).map(|(_, commit)| commit.clone()))
     }
 
-    /// A sentence about a ref that is not there, with the full commit for an abbreviated one.
-    async fn no_such_ref(&mut self, git_ref: &str) -> String {
-        let looks_short =
-            (4..40).contains(&git_ref.len()) && git_ref.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !looks_short {
-            return format!("{} has no tag or branch `{git_ref}`", self.base);
+    /// The one commit of any branch or tag that begins with `prefix`, using `scratch` for the history.
+    pub(super) async fn complete(&mut self, prefix: &str, scratch: &Path) -> Result<String, GitError> {
+        let mut tips: Vec<String> = self
+            .list(&["refs/heads/".to_owned(), "refs/tags/".to_owned()])
+            .await?
+            .into_iter()
+            .map(|(_, tip)| tip)
+            .collect();
+        tips.sort_unstable();
+        tips.dedup();
+        if tips.is_empty() {
+            return Err(self.no_such_ref(prefix));
         }
-        let full = match self.list(&[]).await {
-            Ok(refs) => refs.into_iter().map(|(_, commit)| commit).find(|commit| commit.starts_with(git_ref)),
-            Err(_) => None,
-        };
-        let hint = full.map_or_else(String::new, |commit| format!(": {commit}"));
-        format!(
-            "{} has no tag or branch `{git_ref}`; an abbreviated commit is not accepted, write all 40 characters{hint}",
-            self.base
-        )
+        let pack = scratch.join("history.pack");
+        let whole = Want { commits: &tips, depth: None, filter: None };
+        let filtered = Want { filter: Some("tree:0"), ..whole };
+        // A server may offer filters and refuse this one.
+        if !self.can("filter") || self.receive(&filtered, &pack).await.is_err() {
+            self.receive(&whole, &pack).await?;
+        }
+        let (scratch, wanted) = (scratch.to_owned(), prefix.to_ascii_lowercase());
+        let found = tokio::task::spawn_blocking(move || pack::commits_with(&pack, &scratch, &wanted))
+            .await
+            .map_err(|error| self.wrong(error))?
+            .map_err(|error| self.wrong(error))?;
+        match found.as_slice() {
+            [] => Err(self.no_such_ref(prefix)),
+            [commit] => Ok(commit.clone()),
+            [first, second, ..] => Err(GitError(format!(
+                "`{prefix}` is ambiguous in {}: {} commits begin so, {first} and {second} among them",
+                self.base,
+                found.len()
+            ))),
+        }
+    }
+
+    /// The sentence about a ref that is not there.
+    pub(super) fn no_such_ref(&self, git_ref: &str) -> GitError {
+        let commit = if is_abbreviated_commit(git_ref) { ", nor a commit of one," } else { "" };
+        GitError(format!("{} has no tag or branch{commit} `{git_ref}`", self.base))
+    }
+
+    fn can(&self, ability: &str) -> bool {
+        self.abilities.iter().any(|known| known == ability)
+    }
+
+    fn wrong(&self, what: impl std::fmt::Display) -> GitError {
+        GitError(format!("{}: {what}", self.base))
     }
 
     async fn list(&mut self, prefixes: &[String]) -> Result<Vec<(String, String)>, GitError> {
@@ -188,41 +226,42 @@ impl Session {
         Ok(refs)
     }
 
-    /// Writes the tree of `commit` as a tar archive to `archive`, using `scratch` for the pack.
+    /// Writes the tree of `commit` as a tar archive to `archive`, using `scratch` for the pack. Unless it is to be
+    /// `shallow`, the commit's history comes along, as it does from a server that cannot leave it out.
     pub(super) async fn fetch(
         &mut self,
         commit: &str,
+        shallow: bool,
         scratch: &Path,
         archive: &Path,
     ) -> Result<(), GitError> {
-        let request = Request::default()
-            .line("command=fetch")
-            .line(concat!("agent=esteira/", env!("CARGO_PKG_VERSION")))
-            .line("object-format=sha1")
-            .delimiter()
-            .line("no-progress")
-            .line("ofs-delta")
-            .line("deepen 1")
-            .line(&format!("want {commit}"))
-            .line("done")
-            .flush();
-        let mut body = self.command(request).await?;
         let path = scratch.join("incoming.pack");
-        let wrong = |what: String| GitError(format!("{}: {what}", self.base));
-        let mut file = tokio::fs::File::create(&path)
+        let depth = (shallow && self.can("shallow")).then_some(1);
+        let commits = [commit.to_owned()];
+        self.receive(&Want { commits: &commits, depth, filter: None }, &path).await?;
+        let (scratch, archive, commit) = (scratch.to_owned(), archive.to_owned(), commit.to_owned());
+        tokio::task::spawn_blocking(move || pack::to_archive(&path, &scratch, &commit, &archive))
             .await
-            .map_err(|error| wrong(format!("cannot write a pack: {error}")))?;
+            .map_err(|error| self.wrong(error))?
+            .map_err(|error| self.wrong(error))
+    }
+
+    /// Asks for objects and writes the pack that comes to `path`.
+    async fn receive(&mut self, want: &Want<'_>, path: &Path) -> Result<(), GitError> {
+        let mut body = self.command(want.request()).await?;
+        let unwritable = |error| GitError(format!("{}: cannot write a pack: {error}", self.base));
+        let refused = |words: &[u8]| {
+            GitError(format!("{}: the server says: {}", self.base, String::from_utf8_lossy(words).trim()))
+        };
+        let mut file = tokio::fs::File::create(path).await.map_err(unwritable)?;
         let (mut in_pack, mut written) = (false, 0u64);
-        while let Some(packet) = body.packet().await.map_err(|error| wrong(error.to_string()))? {
+        while let Some(packet) = body.packet().await.map_err(|error| self.wrong(error))? {
             let Packet::Data(line) = packet else { continue };
             if !in_pack {
                 if line.starts_with(b"packfile") {
                     in_pack = true;
                 } else if let Some(message) = line.strip_prefix(b"ERR ") {
-                    return Err(wrong(format!(
-                        "the server says: {}",
-                        String::from_utf8_lossy(message).trim()
-                    )));
+                    return Err(refused(message));
                 }
                 continue;
             }
@@ -230,30 +269,53 @@ impl Session {
                 Some((1, data)) => {
                     written += data.len() as u64;
                     if written > PACK_LIMIT {
-                        return Err(wrong(format!("the repository is larger than {} MiB", PACK_LIMIT >> 20)));
+                        return Err(
+                            self.wrong(format!("the repository is larger than {} MiB", PACK_LIMIT >> 20))
+                        );
                     }
-                    file.write_all(data)
-                        .await
-                        .map_err(|error| wrong(format!("cannot write a pack: {error}")))?;
+                    file.write_all(data).await.map_err(unwritable)?;
                 }
-                Some((3, message)) => {
-                    return Err(wrong(format!(
-                        "the server says: {}",
-                        String::from_utf8_lossy(message).trim()
-                    )));
-                }
+                Some((3, message)) => return Err(refused(message)),
                 _ => {}
             }
         }
-        file.flush().await.map_err(|error| wrong(format!("cannot write a pack: {error}")))?;
+        file.flush().await.map_err(unwritable)?;
         if written == 0 {
-            return Err(wrong(format!("the server has no commit {commit}")));
+            return Err(self.wrong(format!("the server has no commit {}", want.commits.join(", "))));
         }
-        let (scratch, archive, commit) = (scratch.to_owned(), archive.to_owned(), commit.to_owned());
-        tokio::task::spawn_blocking(move || pack::to_archive(&path, &scratch, &commit, &archive))
-            .await
-            .map_err(|error| wrong(error.to_string()))?
-            .map_err(|error| wrong(error.to_string()))
+        Ok(())
+    }
+}
+
+/// What is asked of a server's `fetch`.
+#[derive(Debug, Clone, Copy)]
+struct Want<'w> {
+    commits: &'w [String],
+    /// How many commits of history; `None` for all.
+    depth: Option<u32>,
+    /// What is left out.
+    filter: Option<&'w str>,
+}
+
+impl Want<'_> {
+    fn request(&self) -> Bytes {
+        let mut request = Request::default()
+            .line("command=fetch")
+            .line(concat!("agent=esteira/", env!("CARGO_PKG_VERSION")))
+            .line("object-format=sha1")
+            .delimiter()
+            .line("no-progress")
+            .line("ofs-delta");
+        if let Some(depth) = self.depth {
+            request = request.line(&format!("deepen {depth}"));
+        }
+        if let Some(filter) = self.filter {
+            request = request.line(&format!("filter {filter}"));
+        }
+        for commit in self.commits {
+            request = request.line(&format!("want {commit}"));
+        }
+        request.line("done").flush()
     }
 }
 

@@ -1,4 +1,4 @@
-//! From a pack to a tar archive of one commit's tree.
+//! From a pack to a tar archive of one commit's tree, or to the names of its commits.
 
 use std::{
     fs::File,
@@ -7,7 +7,7 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use gix_hash::ObjectId;
+use gix_hash::{ObjectId, Prefix};
 use gix_object::{CommitRefIter, Kind, TagRefIter, TreeRefIter, tree::EntryKind};
 use gix_pack::Bundle;
 use tar::{Builder, EntryType, Header};
@@ -31,23 +31,8 @@ pub(super) enum PackError {
 
 /// Verifies and indexes the pack `path` in `scratch`, then writes the tree of `commit` to `archive`.
 pub(super) fn to_archive(path: &Path, scratch: &Path, commit: &str, archive: &Path) -> Result<(), PackError> {
-    let broken = |error: &dyn std::fmt::Display| PackError::Broken(error.to_string());
-    let outcome = Bundle::write_to_directory(
-        &mut BufReader::new(File::open(path)?),
-        Some(scratch),
-        &mut gix_utils::progress::Discard,
-        &AtomicBool::new(false),
-        None::<gix_object::find::Never>,
-        gix_hash::Kind::Sha1,
-        gix_pack::bundle::write::Options { thread_limit: Some(2), ..Default::default() },
-    )
-    .map_err(|error| broken(&error))?;
-    let bundle = outcome
-        .to_bundle()
-        .ok_or_else(|| PackError::Broken("an empty pack".to_owned()))?
-        .map_err(|error| broken(&error))?;
-    let id = ObjectId::from_hex(commit.as_bytes()).map_err(|error| broken(&error))?;
-    let mut objects = Objects { bundle, inflate: gix_zlib::Inflate::default() };
+    let mut objects = Objects::index(path, scratch)?;
+    let id = ObjectId::from_hex(commit.as_bytes()).map_err(broken)?;
     let (tree, time) = objects.tree_of(id)?;
     let mut writer =
         Writer { tar: Builder::new(BufWriter::new(File::create(archive)?)), time, entries: 0, bytes: 0 };
@@ -57,18 +42,57 @@ pub(super) fn to_archive(path: &Path, scratch: &Path, commit: &str, archive: &Pa
     Ok(())
 }
 
+/// Verifies and indexes the pack `path` in `scratch`, then answers with the commits in it that begin with `prefix`.
+pub(super) fn commits_with(path: &Path, scratch: &Path, prefix: &str) -> Result<Vec<String>, PackError> {
+    let mut objects = Objects::index(path, scratch)?;
+    let prefix = Prefix::from_hex(prefix).map_err(broken)?;
+    let mut candidates = 0..0;
+    // One or many: the range tells.
+    let _ = objects.bundle.index.lookup_prefix(prefix, Some(&mut candidates));
+    let mut commits = Vec::new();
+    for at in candidates {
+        let id = objects.bundle.index.oid_at_index(at).to_owned();
+        if objects.read(id)?.0 == Kind::Commit {
+            commits.push(id.to_string());
+        }
+    }
+    Ok(commits)
+}
+
+fn broken(error: impl std::fmt::Display) -> PackError {
+    PackError::Broken(error.to_string())
+}
+
 struct Objects {
     bundle: Bundle,
     inflate: gix_zlib::Inflate,
 }
 
 impl Objects {
+    fn index(path: &Path, scratch: &Path) -> Result<Self, PackError> {
+        let outcome = Bundle::write_to_directory(
+            &mut BufReader::new(File::open(path)?),
+            Some(scratch),
+            &mut gix_utils::progress::Discard,
+            &AtomicBool::new(false),
+            None::<gix_object::find::Never>,
+            gix_hash::Kind::Sha1,
+            gix_pack::bundle::write::Options { thread_limit: Some(2), ..Default::default() },
+        )
+        .map_err(broken)?;
+        let bundle = outcome
+            .to_bundle()
+            .ok_or_else(|| PackError::Broken("an empty pack".to_owned()))?
+            .map_err(broken)?;
+        Ok(Self { bundle, inflate: gix_zlib::Inflate::default() })
+    }
+
     fn read(&mut self, id: ObjectId) -> Result<(Kind, Vec<u8>), PackError> {
         let mut buffer = Vec::new();
         let found = self
             .bundle
             .find(&id, &mut buffer, &mut self.inflate, &mut gix_pack::cache::Never)
-            .map_err(|error| PackError::Broken(error.to_string()))?
+            .map_err(broken)?
             .map(|(data, _)| data.kind);
         match found {
             Some(kind) => Ok((kind, buffer)),
@@ -78,14 +102,13 @@ impl Objects {
 
     /// The tree and the time of a commit, or of the commit that an annotated tag names.
     fn tree_of(&mut self, id: ObjectId) -> Result<(ObjectId, u64), PackError> {
-        let broken = |error: &dyn std::fmt::Display| PackError::Broken(error.to_string());
         let mut id = id;
         for _ in 0..8 {
             let (kind, data) = self.read(id)?;
             match kind {
                 Kind::Commit => {
                     let mut commit = CommitRefIter::from_bytes(&data, gix_hash::Kind::Sha1);
-                    let tree = commit.tree_id().map_err(|error| broken(&error))?;
+                    let tree = commit.tree_id().map_err(broken)?;
                     let time = CommitRefIter::from_bytes(&data, gix_hash::Kind::Sha1)
                         .committer()
                         .ok()
@@ -94,9 +117,7 @@ impl Objects {
                     return Ok((tree, time.unwrap_or(0)));
                 }
                 Kind::Tag => {
-                    id = TagRefIter::from_bytes(&data, gix_hash::Kind::Sha1)
-                        .target_id()
-                        .map_err(|error| broken(&error))?;
+                    id = TagRefIter::from_bytes(&data, gix_hash::Kind::Sha1).target_id().map_err(broken)?;
                 }
                 other => return Err(PackError::Broken(format!("{id} is a {other}, not a commit"))),
             }
@@ -128,7 +149,7 @@ impl<W: Write> Writer<W> {
             return Err(PackError::Broken(format!("{tree} is a {kind}, not a tree")));
         }
         for entry in TreeRefIter::from_bytes(&data, gix_hash::Kind::Sha1) {
-            let entry = entry.map_err(|error| PackError::Broken(error.to_string()))?;
+            let entry = entry.map_err(broken)?;
             self.entries += 1;
             if self.entries > ENTRIES {
                 return Err(PackError::Broken(format!("there are more than {ENTRIES} files")));
