@@ -149,6 +149,7 @@ impl fmt::Debug for Run {
             .field("files", &self.files)
             .field("collect", &self.collect)
             .field("delivery", &self.delivery)
+            .field("terminal", &self.terminal)
             .finish()
     }
 }

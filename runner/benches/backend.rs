@@ -189,6 +189,7 @@ async fn main() {
         tool_cache: None,
         environ: std::env::vars().collect(),
         engine: None,
+        terminal: false,
     });
     show("host", measure(&host, None, steps, rounds, &count).await);
 
@@ -218,6 +219,7 @@ async fn main() {
             service_ready_timeout: None,
             tool_cache: None,
             transport,
+            terminal: false,
         };
         let backend = match DockerBackend::connect(config).await {
             Ok(backend) => backend,

@@ -165,6 +165,9 @@ pub struct Run {
     pub collect: ::prost::alloc::vec::Vec<Collect>,
     #[prost(enumeration = "Delivery", tag = "6")]
     pub delivery: i32,
+    /// Whether its streams are a terminal. Its output then comes in frames whatever the delivery says.
+    #[prost(bool, tag = "7")]
+    pub terminal: bool,
 }
 /// Ends the process of the Run with the id `run`, and all that it has started.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

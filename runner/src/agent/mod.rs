@@ -24,6 +24,7 @@ mod serve;
 mod spares;
 mod spawn;
 mod step;
+mod terminal;
 pub(crate) mod tree;
 
 use std::{

@@ -1,6 +1,6 @@
 //! Starts processes. The one file of the program with `unsafe`: between fork and exec a child has to become the leader
 //! of a session of its own, and the standard library offers that only through `pre_exec`.
-#![expect(unsafe_code, reason = "CommandExt::pre_exec; what runs there is one system call")]
+#![expect(unsafe_code, reason = "CommandExt::pre_exec; what runs there is one system call or two")]
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,14 +15,26 @@ use std::{
 
 use rustix::{fs::Access, process::Pid};
 
-/// Starts `argv` as the leader of its own session, with nothing on its input.
-/// Errors are sentences for the user.
+/// What a process reads from and writes to.
+#[derive(Debug)]
+pub(super) enum Streams {
+    /// Nothing on its input.
+    Pipes {
+        /// Its output.
+        stdout: OwnedFd,
+        /// Its errors.
+        stderr: OwnedFd,
+    },
+    /// A terminal that becomes its session's own.
+    Terminal(OwnedFd),
+}
+
+/// Starts `argv` as the leader of its own session. Errors are sentences for the user.
 pub(super) fn spawn(
     argv: &[String],
     environ: &[bytes::Bytes],
     cwd: &str,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    streams: Streams,
 ) -> Result<Pid, String> {
     let (program, arguments) = argv.split_first().ok_or("there is no program to run")?;
     let folder = Path::new(cwd);
@@ -38,10 +50,24 @@ pub(super) fn spawn(
             command.env(OsStr::from_bytes(&entry[..=at]), OsStr::from_bytes(&entry[at + 2..]));
         }
     }
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
+    let has_terminal = matches!(streams, Streams::Terminal(_));
+    match streams {
+        Streams::Pipes { stdout, stderr } => command.stdin(Stdio::null()).stdout(stdout).stderr(stderr),
+        Streams::Terminal(terminal) => {
+            let copy = || terminal.try_clone().map_err(|error| format!("no terminal: {error}"));
+            command.stdin(copy()?).stdout(copy()?).stderr(terminal)
+        }
+    };
+    let lead = move || {
+        rustix::process::setsid()?;
+        if has_terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        Ok(())
+    };
+    // SAFETY: both are system calls, async-signal-safe, and touch no memory of the parent.
     unsafe {
-        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
+        command.pre_exec(lead);
     }
     let child = command.spawn().map_err(|error| explain(program, &path, &error))?;
     i32::try_from(child.id())

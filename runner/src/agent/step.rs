@@ -10,6 +10,7 @@ use std::{
 use proto::agent::v1::{Collect, Delivery, Exited, Run, exited::End};
 use rustix::{
     buffer::spare_capacity,
+    io::Errno,
     pipe::PipeFlags,
     process::{Pid, WaitStatus},
 };
@@ -20,7 +21,8 @@ use super::{
     ladder::{Ladder, Progress},
     serve::Inner,
     spares::Spares,
-    spawn,
+    spawn::{self, Streams},
+    terminal,
     tree::{self, Process},
 };
 
@@ -29,6 +31,9 @@ pub(super) const HELD: Duration = Duration::from_secs(5);
 
 /// Room in a pipe, as far as the system grants it.
 const PIPE: usize = 1 << 20;
+
+/// How often whoever reads from a terminal is told that there is nothing.
+const READ: Duration = Duration::from_secs(1);
 
 /// How much of a stream is handed on at once.
 const PIECE: usize = 64 << 10;
@@ -49,6 +54,8 @@ pub(super) struct Step {
     lost: Vec<String>,
     /// The read ends of its pipes: as long as they are here, a runner that goes away breaks nothing.
     pipes: Vec<OwnedFd>,
+    /// Its terminal, and when that has to be told again that nobody types.
+    terminal: Option<(OwnedFd, Instant)>,
 }
 
 /// What a start has given.
@@ -66,6 +73,15 @@ pub(super) fn begin(run: Run, spares: &mut Spares) -> Result<Begun, String> {
         files::write(file, spares)?;
     }
     spares.expect(run.files.len());
+    if run.terminal {
+        let (ours, theirs) = terminal::open()?;
+        let leader = spawn::spawn(&run.argv, &run.environ, &run.cwd, Streams::Terminal(theirs))?;
+        let mut step = Step::led_by(leader, run.collect);
+        step.open = 1;
+        let fd = ours.try_clone().map_err(|error| format!("no terminal: {error}"))?;
+        step.terminal = Some((ours, Instant::now() + READ));
+        return Ok(Begun { step, fds: Vec::new(), pumps: vec![Pump { fd, stderr: false }] });
+    }
     let system = |error: rustix::io::Errno| format!("no pipe for the output: {error}");
     let (out_read, out_write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(system)?;
     let (err_read, err_write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(system)?;
@@ -73,19 +89,9 @@ pub(super) fn begin(run: Run, spares: &mut Spares) -> Result<Begun, String> {
         // A larger pipe is a favour that the system may refuse.
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
     }
-    let leader = spawn::spawn(&run.argv, &run.environ, &run.cwd, out_write, err_write)?;
-    let mut step = Step {
-        leader,
-        since: tree::started(leader.as_raw_nonzero().get()),
-        collect: run.collect,
-        end: None,
-        ended_at: None,
-        looked_at: Instant::now(),
-        open: 0,
-        ladder: None,
-        lost: Vec::new(),
-        pipes: Vec::new(),
-    };
+    let streams = Streams::Pipes { stdout: out_write, stderr: err_write };
+    let leader = spawn::spawn(&run.argv, &run.environ, &run.cwd, streams)?;
+    let mut step = Step::led_by(leader, run.collect);
     let copy = |fd: &OwnedFd| fd.try_clone().map_err(|error| format!("no pipe for the output: {error}"));
     if Delivery::try_from(run.delivery) == Ok(Delivery::Passed) {
         step.pipes = vec![copy(&out_read)?, copy(&err_read)?];
@@ -97,6 +103,22 @@ pub(super) fn begin(run: Run, spares: &mut Spares) -> Result<Begun, String> {
 }
 
 impl Step {
+    fn led_by(leader: Pid, collect: Vec<Collect>) -> Self {
+        Self {
+            leader,
+            since: tree::started(leader.as_raw_nonzero().get()),
+            collect,
+            end: None,
+            ended_at: None,
+            looked_at: Instant::now(),
+            open: 0,
+            ladder: None,
+            lost: Vec::new(),
+            pipes: Vec::new(),
+            terminal: None,
+        }
+    }
+
     /// Its main process has ended.
     pub(super) fn ended(&mut self, status: WaitStatus, now: Instant) {
         self.end = Some(match status.terminating_signal() {
@@ -149,6 +171,12 @@ impl Step {
             *at += now.saturating_duration_since(self.looked_at.max(*at));
         }
         self.looked_at = now;
+        if let Some((terminal, next)) = &mut self.terminal
+            && now >= *next
+        {
+            terminal::end_input(terminal);
+            *next = now + READ;
+        }
         if self.ladder.is_some() {
             let members = self.members(&tree::all(), others);
             let living = self.living();
@@ -181,7 +209,8 @@ impl Step {
         if self.is_dying() {
             return Some(now + super::ladder::LOOK);
         }
-        self.ended_at.map(|at| at + HELD)
+        let terminal = self.terminal.as_ref().map(|(_, next)| *next);
+        self.ended_at.map(|at| at + HELD).into_iter().chain(terminal).min()
     }
 }
 
@@ -212,6 +241,8 @@ impl Pump {
             match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), spare_capacity(&mut bytes))?)) {
                 Ok(Ok(0)) => return Ok(()),
                 Ok(Ok(_)) => {}
+                // How a terminal says that nobody holds it any more.
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => continue,
             }
@@ -237,18 +268,9 @@ mod tests {
     #[test]
     fn time_in_which_the_output_could_not_be_taken_does_not_count() {
         let start = Instant::now();
-        let mut step = Step {
-            leader: Pid::INIT,
-            since: 0,
-            collect: Vec::new(),
-            end: Some(End::Code(0)),
-            ended_at: Some(start),
-            looked_at: start,
-            open: 1,
-            ladder: None,
-            lost: Vec::new(),
-            pipes: Vec::new(),
-        };
+        let mut step = Step::led_by(Pid::INIT, Vec::new());
+        step.end = Some(End::Code(0));
+        (step.ended_at, step.looked_at, step.open) = (Some(start), start, 1);
         let nobody = HashSet::new();
         let moment = Duration::from_millis(1);
         let mut now = start + HELD.saturating_sub(moment);

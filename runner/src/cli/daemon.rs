@@ -289,17 +289,18 @@ async fn build(
         tool_cache,
         environ: environment.all.clone(),
         engine: engine.get().await.ok().cloned(),
+        terminal: settings.runner.allocate_pty,
     });
     let tls = proto::transport::trust(&settings.connect_options(environment).wire)
         .map_err(|error| failure(&error))?;
     let network = GitNetwork::default().with_instance_tls(Arc::new(tls));
     let actions = state.folder("actions").map_err(|error| failure(&error))?;
-    let store = ActionStore::open(
-        actions,
-        StoreOptions { offline: settings.cache.offline_mode, ..StoreOptions::default() },
-        network,
-    )
-    .map_err(|error| failure(&error))?;
+    let options = StoreOptions {
+        offline: settings.cache.offline_mode,
+        shallow: settings.runner.action_shallow_clone,
+        ..StoreOptions::default()
+    };
+    let store = ActionStore::open(actions, options, network).map_err(|error| failure(&error))?;
     // Where nothing runs in containers, nobody else has to reach it.
     let listening =
         if wants_engine || engine.get().await.is_ok() { Listening::Everywhere } else { Listening::Loopback };

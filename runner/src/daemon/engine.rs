@@ -57,6 +57,7 @@ impl Engine {
             service_ready_timeout: container.service_ready_timeout,
             tool_cache: (settings.runner.tool_cache_mode == "shared").then(|| TOOL_CACHE.to_owned()),
             transport: Transport::Auto,
+            terminal: settings.runner.allocate_pty,
         };
         Self { config: Arc::new(config), watch: Watch::default(), backend: Arc::default() }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::keys::{KEYS, Key, Kind, Standing};
+use super::keys::{KEYS, Key, Kind};
 
 /// A configuration in which every key is explained and stands, commented out, with its default.
 pub fn documented_example() -> String {
@@ -61,12 +61,8 @@ fn shown_default(key: &Key) -> &'static str {
 }
 
 fn comment_of(key: &Key) -> String {
-    let standing = match key.standing {
-        Standing::Obeyed => "",
-        Standing::NotYet => " Not yet obeyed; setting it gives a warning.",
-    };
     let own = if key.official { "" } else { " (Not in Gitea's own runner.)" };
-    format!("{}{standing}{own}", key.doc)
+    format!("{}{own}", key.doc)
 }
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {

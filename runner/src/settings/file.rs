@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    keys::{self, Key, Kind, Standing},
+    keys::{self, Key, Kind},
     spans::{self, Entry, Place, Shape},
     units::{parse_duration, parse_size},
     values::Settings,
@@ -64,15 +64,7 @@ pub fn read(file: &Path, text: &str) -> Result<Loaded, Vec<Complaint>> {
     for entry in &entries {
         match check(entry, &entries) {
             Finding::Fine => {}
-            Finding::Set(key) => {
-                set.push(key.path.to_owned());
-                match key.standing {
-                    Standing::Obeyed => {}
-                    _ if is_default(key, entry, &entries) => {}
-                    Standing::NotYet => warnings
-                        .push(at(entry.key, format!("{} is not obeyed by this version yet", key.path))),
-                }
-            }
+            Finding::Set(key) => set.push(key.path.to_owned()),
             Finding::Unknown(sentence) => warnings.push(at(entry.key, sentence)),
             Finding::Wrong(sentence) => errors.push(at(entry.value, sentence)),
         }
@@ -221,19 +213,6 @@ fn inner<'a>(of: &'a Entry, all: &'a [Entry]) -> impl Iterator<Item = &'a Entry>
     all.iter().filter(|entry| entry.path.len() == of.path.len() + 1 && entry.path.starts_with(&of.path))
 }
 
-/// Whether the file sets a key to what it is anyway.
-fn is_default(key: &Key, entry: &Entry, all: &[Entry]) -> bool {
-    match &entry.shape {
-        Shape::Scalar { text, .. } => match key.kind {
-            Kind::Duration | Kind::DurationOrOff => parse_duration(text) == parse_duration(key.default),
-            Kind::Size => parse_size(text) == parse_size(key.default),
-            Kind::Bool => text.eq_ignore_ascii_case(key.default),
-            _ => text == key.default.trim_matches('"'),
-        },
-        Shape::List | Shape::Map => inner(entry, all).next().is_none(),
-    }
-}
-
 /// A value given on the command line for one key: fits or does not.
 pub fn check_scalar(key: &Key, text: &str) -> Result<(), String> {
     scalar_misfit(key.kind, text, true).map_or(Ok(()), |reason| Err(format!("{}: {reason}", key.path)))
@@ -282,15 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_and_keys_without_effect_are_warnings() {
-        let text =
-            "runner:\n  capasity: 2\n  allocate_pty: true\n  patch_actions: true\nnothing:\n  deeper: 1\n";
+    fn unknown_keys_are_warnings() {
+        let text = "runner:\n  capasity: 2\n  patch_actions: true\nnothing:\n  deeper: 1\n";
         let warnings = read(Path::new("config.yaml"), text).expect("it starts").warnings;
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         insta::assert_snapshot!(warnings.join("\n"), @"
         config.yaml:2:3: unknown key runner.capasity; did you mean runner.capacity?
-        config.yaml:3:3: runner.allocate_pty is not obeyed by this version yet
-        config.yaml:5:1: unknown key nothing
+        config.yaml:4:1: unknown key nothing
         ");
     }
 

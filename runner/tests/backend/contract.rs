@@ -40,6 +40,27 @@ pub(crate) async fn keeps_without_agent<E: JobEnv>(env: &E) {
     assert_eq!(print(env, left).await, "0\n");
 }
 
+/// What is kept when processes have a terminal.
+pub(crate) async fn keeps_with_terminal<E: JobEnv>(env: &E) {
+    exits_are_told_apart(env).await;
+    files_go_in_and_come_out(env).await;
+    what_cannot_start_says_why(env).await;
+    a_cancel_ends_the_tree(env).await;
+    a_stubborn_process_is_killed(env).await;
+    let asked = "for fd in 0 1 2; do test -t $fd && echo $fd; done; echo controls > /dev/tty; echo $TERM; echo err >&2; printf end";
+    assert_eq!(print(env, asked).await, "0\n1\n2\ncontrols\nxterm\nerr\nend", "no newline is translated");
+    // Nobody types, and everybody who asks is told so: more of them than find it out at once.
+    let readers = "for n in $(seq 18); do cat; done; read line || echo done";
+    assert_eq!(print(env, readers).await, "done\n");
+    let text = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done";
+    let (_, kept) = run(env, script(env, text)).await;
+    let lines: Vec<&str> = kept.out().lines().collect();
+    assert!(lines.iter().enumerate().all(|(number, line)| *line == format!("line {number}")), "in order");
+    assert_eq!(lines.len(), 20000);
+    let (outcome, _) = run(env, script(env, "trap '' HUP; sleep 66 & echo begun")).await;
+    assert!(outcome.output_held, "it holds the terminal");
+}
+
 async fn the_layout_is_usable<E: JobEnv>(env: &E) {
     let layout = env.layout();
     for folder in [&layout.workspace, &layout.temp, &layout.actions, &layout.home, &layout.tool_cache] {

@@ -43,6 +43,7 @@ fn config(state: &tempfile::TempDir) -> DockerConfig {
         service_ready_timeout: Some(Duration::from_mins(1)),
         tool_cache: None,
         transport: Transport::Auto,
+        terminal: false,
     }
 }
 
@@ -153,6 +154,19 @@ async fn keeps_the_contract_over_attach() {
         engine.remove_volume(&volume, none).await.ok();
     }
     nothing_left(&backend, task).await;
+}
+
+#[tokio::test]
+async fn processes_in_a_container_can_have_a_terminal() {
+    for transport in [Transport::Socket, Transport::Attach] {
+        let with_terminal = |config: &mut DockerConfig| {
+            (config.transport, config.terminal) = (transport, true);
+        };
+        let Some((backend, _state)) = self::backend(with_terminal).await else { return };
+        let env = prepare(&backend, spec(ContainerSpec::default())).await.expect("a place");
+        contract::keeps_with_terminal(&env).await;
+        finish(&backend, env).await;
+    }
 }
 
 #[tokio::test]

@@ -13,18 +13,20 @@ use esteira::{
 
 use super::{ESTEIRA, Kept, Rows, contract, docker, job, print, run, script};
 
-fn backend(scratch: &Path) -> HostBackend {
-    HostBackend::new(HostConfig {
+fn config(scratch: &Path) -> HostConfig {
+    HostConfig {
         executable: ESTEIRA.into(),
         scratch: scratch.to_owned(),
         tool_cache: None,
         environ: std::env::vars().chain([("DAEMON_SECRET".to_owned(), "hunter2".to_owned())]).collect(),
         engine: None,
-    })
+        terminal: false,
+    }
 }
 
 async fn place(scratch: &Path) -> HostEnv {
-    backend(scratch).prepare(job("tests", 1), &Rows::default(), &Cancel::new()).await.expect("a place")
+    let backend = HostBackend::new(config(scratch));
+    backend.prepare(job("tests", 1), &Rows::default(), &Cancel::new()).await.expect("a place")
 }
 
 #[tokio::test]
@@ -35,6 +37,15 @@ async fn keeps_the_contract() {
     let report = env.teardown(Duration::from_secs(30)).await;
     assert_eq!(report.left_over, Vec::<String>::new());
     assert_eq!(std::fs::read_dir(scratch.path()).expect("the folder").count(), 0);
+}
+
+#[tokio::test]
+async fn processes_can_have_a_terminal() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let backend = HostBackend::new(HostConfig { terminal: true, ..config(scratch.path()) });
+    let env = backend.prepare(job("tests", 1), &Rows::default(), &Cancel::new()).await.expect("a place");
+    contract::keeps_with_terminal(&env).await;
+    env.teardown(Duration::from_secs(30)).await;
 }
 
 /// Keeps what a process printed, and takes longer for a piece than a pipe may be held open.
@@ -88,7 +99,8 @@ async fn a_cancelled_preparation_leaves_nothing() {
     let scratch = tempfile::tempdir().expect("a folder");
     let cancel = Cancel::new();
     cancel.cancel(CancelCause::Server);
-    let result = backend(scratch.path()).prepare(job("tests", 1), &Rows::default(), &cancel).await;
+    let result =
+        HostBackend::new(config(scratch.path())).prepare(job("tests", 1), &Rows::default(), &cancel).await;
     assert!(matches!(result, Err(BackendError::Cancelled)));
     assert_eq!(std::fs::read_dir(scratch.path()).expect("the folder").count(), 0);
 }
@@ -108,13 +120,7 @@ async fn a_process_gets_exactly_its_environment() {
 async fn containers_stand_beside_a_job_on_the_host() {
     let Some((engine, _state)) = docker::backend(|_| {}).await else { return };
     let scratch = tempfile::tempdir().expect("a folder");
-    let config = HostConfig {
-        executable: ESTEIRA.into(),
-        scratch: scratch.path().to_owned(),
-        tool_cache: None,
-        environ: std::env::vars().collect(),
-        engine: Some(engine.clone()),
-    };
+    let config = HostConfig { engine: Some(engine.clone()), ..config(scratch.path()) };
     let container =
         ContainerSpec { image: docker::image(), ports: vec!["80".into()], ..ContainerSpec::default() };
     let service = ServiceSpec {

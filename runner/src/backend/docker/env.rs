@@ -125,10 +125,12 @@ impl JobEnv for DockerEnv {
         cancel: &Cancel,
     ) -> Result<ExecOutcome, BackendError> {
         match &self.way {
-            Way::Agent(link) => match Box::pin(link.exec(spec, output, cancel)).await {
-                Ok(outcome) => Ok(outcome),
-                Err(error) => Err(self.explain(error).await),
-            },
+            Way::Agent(link) => {
+                match Box::pin(link.exec(spec, self.shared.config.terminal, output, cancel)).await {
+                    Ok(outcome) => Ok(outcome),
+                    Err(error) => Err(self.explain(error).await),
+                }
+            }
             Way::Exec(batched) => Box::pin(batched.exec(spec, output, cancel)).await,
         }
     }

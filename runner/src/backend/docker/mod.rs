@@ -95,6 +95,8 @@ pub struct DockerConfig {
     pub tool_cache: Option<String>,
     /// How the agent is reached.
     pub transport: Transport,
+    /// `runner.allocate_pty`: processes that the agent starts have a terminal.
+    pub terminal: bool,
 }
 
 /// How the agent in a container is reached.

@@ -35,6 +35,7 @@ pub struct HostEnv {
     beside: Option<Beside>,
     no_engine: &'static str,
     scratch: Scratch,
+    terminal: bool,
 }
 
 impl HostEnv {
@@ -101,7 +102,7 @@ impl HostEnv {
             layout.services = beside.start_services(&spec.services, notes, cancel).await?;
             beside.await_listeners(&link, notes).await;
         }
-        Ok(Self { layout, link, agent, beside, no_engine: NO_ENGINE, scratch })
+        Ok(Self { layout, link, agent, beside, no_engine: NO_ENGINE, scratch, terminal: config.terminal })
     }
 }
 
@@ -146,7 +147,7 @@ impl JobEnv for HostEnv {
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<ExecOutcome, BackendError> {
-        Ok(Box::pin(self.link.exec(spec, output, cancel)).await?)
+        Ok(Box::pin(self.link.exec(spec, self.terminal, output, cancel)).await?)
     }
 
     async fn unpack(&self, archive: &Path, into: &str) -> Result<(), BackendError> {

@@ -56,6 +56,8 @@ pub struct HostConfig {
     pub environ: BTreeMap<String, String>,
     /// Runs docker actions and services; `None` when no engine answers.
     pub engine: Option<DockerBackend>,
+    /// `runner.allocate_pty`: processes have a terminal.
+    pub terminal: bool,
 }
 
 /// Makes places on this machine.

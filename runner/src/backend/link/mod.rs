@@ -213,14 +213,19 @@ impl Link {
         Ok(Call { id, link: self, answers })
     }
 
-    /// Runs one process to its end; see [`super::JobEnv::exec`].
+    /// Runs one process to its end, with a `terminal` or pipes; see [`super::JobEnv::exec`].
     pub(super) async fn exec<O: Output>(
         &self,
-        spec: ExecSpec,
+        mut spec: ExecSpec,
+        terminal: bool,
         output: &mut O,
         cancel: &Cancel,
     ) -> Result<ExecOutcome, LinkError> {
         refuse_too_large(&spec.files)?;
+        if terminal {
+            // As an engine does for its own terminals.
+            spec.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+        }
         let environ = spec.env.iter().map(|(name, value)| Bytes::from(format!("{name}={value}"))).collect();
         let run = wire::Run {
             argv: spec.argv,
@@ -229,6 +234,7 @@ impl Link {
             files: spec.files.into_iter().map(file_in).collect(),
             collect: spec.collect.into_iter().map(file_out).collect(),
             delivery: self.delivery.into(),
+            terminal,
         };
         let call = self.call(Asked::Run(run)).await?;
         let id = call.id;

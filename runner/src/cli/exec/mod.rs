@@ -426,6 +426,7 @@ async fn backends(
         service_ready_timeout: Some(Duration::from_secs(300)),
         tool_cache: None,
         transport: Transport::Auto,
+        terminal: false,
     })
     .await
     .map_err(|error| format!("There is no container engine here: {error}"));
@@ -435,6 +436,7 @@ async fn backends(
         tool_cache: None,
         environ: environ.clone(),
         engine: docker.as_ref().ok().cloned(),
+        terminal: false,
     });
     Ok(Backends { host, docker })
 }
