@@ -13,6 +13,7 @@ use super::{
 use crate::{
     assignment::Assignment,
     backend::{JobEnv, Layout},
+    step::shell::DefaultShell,
 };
 
 /// How status functions answer in some scope.
@@ -96,11 +97,12 @@ fn runner_value(work: &Assignment, layout: &Layout, debug: bool) -> Value {
     Value::object(runner)
 }
 
-/// `job`: status, container and services.
-fn job_value(layout: &Layout, status: JobStatus) -> Value {
+/// `job`: status, container and services. `container` is there, as at GitHub, when the workflow asked for one: a label's
+/// image does not count, so that `job.container && 'sh' || 'bash'` is right in both.
+fn job_value(layout: &Layout, status: JobStatus, declared: bool) -> Value {
     let mut job = Object::new();
     job.insert("status", status.as_str());
-    if layout.in_container {
+    if declared {
         let mut container = Object::new();
         container.insert("id", layout.container_id.as_str());
         container.insert("network", layout.network.as_str());
@@ -136,6 +138,9 @@ impl<E: JobEnv> JobRun<'_, E> {
         let mut github = contexts.get("github").and_then(Value::as_object).cloned().unwrap_or_default();
         if let Some((planned, files)) = step {
             github.insert("action", planned.context_name.as_str());
+            // Empty, not missing, where no remote action runs: some actions look for the variables.
+            github.insert("action_repository", "");
+            github.insert("action_ref", "");
             for (key, path) in files.context() {
                 github.insert(key, path);
             }
@@ -158,7 +163,8 @@ impl<E: JobEnv> JobRun<'_, E> {
         }
         contexts.set("env", env.to_value());
         contexts.set("steps", frame.steps.to_value());
-        contexts.set("job", job_value(self.place.layout(), self.state.status));
+        let declared = self.default_shell == DefaultShell::Container;
+        contexts.set("job", job_value(self.place.layout(), self.state.status, declared));
         contexts
     }
 

@@ -204,6 +204,7 @@ impl<'a, E: JobEnv> JobRun<'a, E> {
         let event =
             FileIn { path: contexts::event_path(layout), mode: 0o644, bytes: event.into_bytes().into() };
         let mut state = JobState { pending: vec![event], ..JobState::default() };
+        state.env.extend(setup::markers(work));
         state.env.extend(work.runner.config.envs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         Self {
             work,
@@ -217,7 +218,7 @@ impl<'a, E: JobEnv> JobRun<'a, E> {
             run_defaults: (None, None),
             default_shell,
             debug,
-            services: setup::services(work, debug),
+            services: setup::services(work),
             patience: Patience::default(),
         }
     }

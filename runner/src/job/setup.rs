@@ -61,20 +61,29 @@ pub(super) fn is_debug(work: &Assignment) -> bool {
     secret.or(variable).is_some_and(|value| value.trim().eq_ignore_ascii_case("true") || value.trim() == "1")
 }
 
+/// Variables that tell a workflow which runner it is on: in the `env` context too, as with the official runner
+/// (`if: ${{ !env.ACT }}`).
+pub(super) fn markers(work: &Assignment) -> Vec<(&'static str, &str)> {
+    let mut markers =
+        vec![("GITEA_ACTIONS", "true"), ("GITEA_ACTIONS_RUNNER_VERSION", work.runner.version.as_str())];
+    if work.runner.config.set_act_env {
+        markers.push(("ACT", "true"));
+    }
+    markers
+}
+
 /// Variables that the runner sets beside the contexts' own.
-pub(super) fn services(work: &Assignment, _debug: bool) -> Vec<(String, String)> {
+pub(super) fn services(work: &Assignment) -> Vec<(String, String)> {
     let mut services: Vec<(String, String)> =
         work.services.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
     let mut add = |name: &str, value: &str| services.push((name.to_owned(), value.to_owned()));
-    add("GITEA_ACTIONS", "true");
-    add("GITEA_ACTIONS_RUNNER_VERSION", &work.runner.version);
+    for (name, value) in markers(work) {
+        add(name, value);
+    }
     if !work.runner.capabilities.is_empty() {
         add("GITEA_ACTIONS_CAPABILITIES", &work.runner.capabilities);
     }
     add("RUNNER_PERFLOG", "/dev/null");
-    if work.runner.config.set_act_env {
-        add("ACT", "true");
-    }
     services
 }
 

@@ -112,6 +112,22 @@ pub(super) const CONTAINER_CASES: &[Case] = &[
         &["post ran"],
         false,
     ),
+    Case {
+        name: "a-container-that-was-asked-for",
+        keys: "container: esteira-test/base",
+        steps: "- run: echo ${{ job.container && 'asked' || 'label' }}",
+        says: &["asked"],
+        never: &[],
+        succeeds: true,
+    },
+    Case {
+        name: "a-container-of-the-label",
+        keys: "",
+        steps: "- run: echo ${{ job.container && 'asked' || 'label' }}",
+        says: &["label"],
+        never: &[],
+        succeeds: true,
+    },
 ];
 
 pub(super) const CASES: &[Case] = &[
@@ -311,6 +327,13 @@ pub(super) const CASES: &[Case] = &[
         "- {run: exit 1, continue-on-error: true}\n- {if: failure(), run: echo ran}",
         &[],
         &["ran"],
+        true,
+    ),
+    case(
+        "the-runner-is-known-by-its-markers",
+        "- {if: '!env.ACT', run: echo not here}\n- {if: env.GITEA_ACTIONS == 'true', run: 'echo \"repository [${GITHUB_ACTION_REPOSITORY-unset}]\"'}",
+        &["repository []"],
+        &["not here"],
         true,
     ),
 ];

@@ -134,11 +134,13 @@ pub struct Input {
 }
 
 impl Input {
-    /// The value of an input that is not given: the default, else the empty value of its type.
+    /// The value of an input that is neither given nor has a default: the empty value of its type, and of a choice the
+    /// first option, which is what the forms of Gitea and GitHub show then.
     pub fn empty_value(&self) -> Value {
         match self.kind {
             InputKind::Boolean => Value::Bool(false),
             InputKind::Number => Value::Number(0.0),
+            InputKind::Choice => self.options.first().map_or("", |option| option.value.as_str()).into(),
             _ => Value::from(""),
         }
     }

@@ -124,6 +124,8 @@ mod tests {
             resolve(declared, &[("B", "true"), ("s", "hi")]),
             Ok(serde_json::json!({"b": true, "n": 3, "s": "hi", "c": "x"}))
         );
+        let choice = "{c: {type: choice, options: [x, y]}}";
+        assert_eq!(resolve(choice, &[]), Ok(serde_json::json!({"c": "x"})));
         assert_eq!(resolve(declared, &[]), Ok(serde_json::json!({"b": false, "n": 3, "s": "", "c": "x"})));
     }
 

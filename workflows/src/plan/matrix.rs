@@ -113,20 +113,17 @@ fn filters<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v Object>, String> {
     }
 }
 
-/// Whether a filter's value fits: equal, for mappings a subset, for lists their beginning.
+/// Whether a filter's value fits. As GitHub's `MatrixBuilder` has it: every leaf of the filter is compared by the `==` of
+/// expressions with what stands at its place, or with null where nothing does.
 fn agrees(own: Option<&Value>, wanted: &Value) -> bool {
-    match (own, wanted) {
-        (Some(Value::Object(own)), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, value)| agrees(own.get(key), value))
-        }
-        (Some(Value::Array(own)), Value::Array(wanted)) => {
-            wanted.len() <= own.len()
-                && own.iter().zip(wanted.iter()).all(|(own, wanted)| agrees(Some(own), wanted))
-        }
-        (Some(own), wanted) => {
-            own == wanted || own.is_primitive() && wanted.is_primitive() && own.to_text() == wanted.to_text()
-        }
-        (None, _) => false,
+    match wanted {
+        Value::Object(wanted) => wanted
+            .iter()
+            .all(|(key, value)| agrees(own.and_then(Value::as_object).and_then(|own| own.get(key)), value)),
+        Value::Array(wanted) => wanted.iter().enumerate().all(|(index, value)| {
+            agrees(own.and_then(Value::as_array).and_then(|own| own.get(index)), value)
+        }),
+        leaf => own.unwrap_or(&Value::Null).loose_equals(leaf),
     }
 }
 
@@ -207,6 +204,23 @@ mod tests {
             [json!({"os": {"n": "l", "v": 1}, "x": 1})]
         );
         assert_eq!(expand(json!({"a": [1, 2], "exclude": [{"a": "1"}]})), [json!({"a": 2})]);
+    }
+
+    #[test]
+    fn filters_compare_as_expressions_do() {
+        let axis = json!(["a", "b", 0, "", null, false]);
+        assert_eq!(expand(json!({"a": axis, "exclude": [{"A": "A"}, {"A": null}]})), [json!({"a": "b"})]);
+        let deep = json!({"a0": "a", "a1": 0, "a2": "", "a3": null, "4": false});
+        let filter = json!({"A0": "A", "A1": 0, "A2": 0, "A3": 0, "4": 0});
+        assert_eq!(expand(json!({"a": ["b", deep], "exclude": [{"A": filter}]})), [json!({"a": "b"})]);
+        assert_eq!(
+            expand(json!({"a": [["x"], ["x", "y"]], "exclude": [{"a": ["X", null]}]})),
+            [json!({"a": ["x", "y"]})]
+        );
+        assert_eq!(
+            expand(json!({"os": ["Linux"], "include": [{"os": "linux", "extra": 1}]})),
+            [json!({"os": "Linux", "extra": 1})]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What stands behind the flags of `exec`: pairs, images, secrets, files of variables.
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, Write},
     path::Path,
 };
@@ -25,12 +26,30 @@ pub(super) fn pairs(entries: &[String], flag: &str) -> Result<Vec<(String, Strin
         .collect()
 }
 
-/// Secrets by name in upper case: given, from the environment, or asked for.
+/// The entries of a file, and after them those of the command line, which win.
+pub(super) fn with_file(
+    path: Option<&Path>,
+    given: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, Refused> {
+    let mut entries = path.map(file).transpose()?.unwrap_or_default();
+    entries.retain(|(name, _)| !given.iter().any(|(own, _)| own.eq_ignore_ascii_case(name)));
+    entries.extend(given);
+    Ok(entries)
+}
+
+/// Secrets by name in upper case: from a file, given, from the environment, or asked for.
 pub(super) fn secrets(
+    path: Option<&Path>,
     entries: &[String],
     environ: &Environ,
 ) -> Result<Vec<(String, Secret<String>)>, Refused> {
-    let mut secrets = Vec::new();
+    let mut secrets: Vec<(String, Secret<String>)> = path
+        .map(file)
+        .transpose()?
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_uppercase(), Secret::new(value)))
+        .collect();
     for entry in entries {
         let (name, value) = match entry.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
@@ -44,7 +63,9 @@ pub(super) fn secrets(
                 }
             },
         };
-        secrets.push((name.to_uppercase(), Secret::new(value)));
+        let name = name.to_uppercase();
+        secrets.retain(|(other, _)| *other != name);
+        secrets.push((name, Secret::new(value)));
     }
     Ok(secrets)
 }
@@ -67,17 +88,60 @@ fn ask(name: &str) -> Result<String, Refused> {
     Ok(value.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// `NAME=VALUE` lines; a file that is not there has none.
-pub(super) fn env_file(path: &Path) -> Result<Vec<(String, String)>, Refused> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Refused(format!("{} cannot be read: {error}", path.display()))),
-    };
+/// The variables of a file: a YAML mapping when its name says so, otherwise lines `NAME=VALUE` and blocks
+/// `NAME<<END … END` as in the command files of a step.
+pub(super) fn file(path: &Path) -> Result<Vec<(String, String)>, Refused> {
+    let refused = |why: String| Refused(format!("{}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
+    if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
+        let entries: BTreeMap<String, serde_yaml::Value> = serde_yaml::from_str(&text)
+            .map_err(|error| refused(format!("is no mapping of names to values: {error}")))?;
+        return entries
+            .into_iter()
+            .map(|(name, value)| match scalar(&value) {
+                Some(value) => Ok((name, value)),
+                None => Err(refused(format!("the value of {name} is neither text nor a number"))),
+            })
+            .collect();
+    }
+    lines(&text).map_err(refused)
+}
+
+/// Like [`file`]; one that is not there has none.
+pub(super) fn file_if_there(path: &Path) -> Result<Vec<(String, String)>, Refused> {
+    if path.exists() { file(path) } else { Ok(Vec::new()) }
+}
+
+fn scalar(value: &serde_yaml::Value) -> Option<String> {
+    match value {
+        serde_yaml::Value::Null => Some(String::new()),
+        serde_yaml::Value::Bool(value) => Some(value.to_string()),
+        serde_yaml::Value::Number(value) => Some(value.to_string()),
+        serde_yaml::Value::String(value) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+fn lines(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut entries = Vec::new();
-    for line in text.lines().map(str::trim) {
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
         let line = line.strip_prefix("export ").unwrap_or(line);
         if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let block = line.split_once("<<").filter(|(name, _)| !name.contains('='));
+        if let Some((name, end)) = block {
+            let mut value = Vec::new();
+            loop {
+                match lines.next() {
+                    Some(line) if line == end => break,
+                    Some(line) => value.push(line),
+                    None => return Err(format!("the value of {name} has no end: a line '{end}' is missing")),
+                }
+            }
+            entries.push((name.trim().to_owned(), value.join("\n")));
             continue;
         }
         let Some((name, value)) = line.split_once('=') else { continue };
@@ -89,4 +153,35 @@ pub(super) fn env_file(path: &Path) -> Result<Vec<(String, String)>, Refused> {
         entries.push((name.trim().to_owned(), unquoted.to_owned()));
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{file, lines};
+
+    #[test]
+    fn lines_and_blocks_become_variables() {
+        let text =
+            "# a comment\nA=1\nexport B = \"two words\"\nC<<END\n one\n\nC=D\nEND\nD='x'\nE=a<<b\nnothing\n";
+        let expected = [("A", "1"), ("B", "two words"), ("C", " one\n\nC=D"), ("D", "x"), ("E", "a<<b")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(lines(text).expect("good"), expected);
+        assert_eq!(
+            lines("A<<END\nx\n"),
+            Err("the value of A has no end: a line 'END' is missing".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_yaml_file_is_a_mapping() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secrets.yml");
+        std::fs::write(&path, "A: 1\nB: |-\n  one\n  two\n").expect("written");
+        let expected =
+            [("A", "1"), ("B", "one\ntwo")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(file(&path).map_err(|error| error.to_string()), Ok(expected.to_vec()));
+        std::fs::write(&path, "A: [1]\n").expect("written");
+        let error = file(&path).expect_err("a list").to_string();
+        assert!(error.ends_with("the value of A is neither text nor a number"), "{error}");
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::Args;
-use given::{env_file, pairs, placement, secrets};
+use given::{file_if_there, pairs, placement, secrets, with_file};
 use official::OfficialFlags;
 use session::Session;
 use workflows::{Code, LintOptions, Scope, SourceFile, Value, Workflow, lint, parse_payload, plan};
@@ -67,9 +67,18 @@ pub(super) struct ExecArgs {
     /// A variable for every job, `NAME=VALUE`; without value that of the environment.
     #[arg(long)]
     env: Vec<String>,
-    /// A file of such variables.
+    /// A file of such variables: `NAME=VALUE` lines, `NAME<<END` blocks, or a YAML mapping.
     #[arg(long, default_value = ".env")]
     env_file: PathBuf,
+    /// A file of secrets.
+    #[arg(long)]
+    secret_file: Option<PathBuf>,
+    /// A file for the `vars` context.
+    #[arg(long)]
+    var_file: Option<PathBuf>,
+    /// A file of inputs.
+    #[arg(long)]
+    input_file: Option<PathBuf>,
     /// A secret, `NAME=VALUE`; without value that of the environment, else it is asked for.
     #[arg(short, long)]
     secret: Vec<String>,
@@ -188,7 +197,7 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
     let spec = EventSpec {
         name: event_name,
         payload: args.eventpath.clone(),
-        inputs: pairs(&args.input, "--input")?,
+        inputs: with_file(args.input_file.as_deref(), pairs(&args.input, "--input")?)?,
         actor: args.actor.clone().unwrap_or_else(|| "nektos/act".to_owned()),
         server: server.unwrap_or_else(|| "https://gitea.com".to_owned()).trim_end_matches('/').to_owned(),
     };
@@ -515,7 +524,7 @@ fn options(
     other: Placement,
     environ: &Environ,
 ) -> Result<LocalOptions, Refused> {
-    let mut envs: BTreeMap<String, String> = env_file(&root.join(&args.env_file))?.into_iter().collect();
+    let mut envs: BTreeMap<String, String> = file_if_there(&root.join(&args.env_file))?.into_iter().collect();
     for entry in &args.env {
         let (name, value) = entry.split_once('=').map_or_else(
             || (entry.as_str(), environ.get(entry).cloned().unwrap_or_default()),
@@ -523,7 +532,7 @@ fn options(
         );
         envs.insert(name.to_owned(), value);
     }
-    let secrets = secrets(&args.secret, environ)?;
+    let secrets = secrets(args.secret_file.as_deref(), &args.secret, environ)?;
     let mut github = github;
     let token = secrets
         .iter()
@@ -537,7 +546,7 @@ fn options(
         by_name.insert(label, placement(&image));
     }
     let local = pairs(&args.local_action, "--local-action")?;
-    let mut vars = pairs(&args.var, "--var")?;
+    let mut vars = with_file(args.var_file.as_deref(), pairs(&args.var, "--var")?)?;
     if args.official.debug {
         vars.push(("ACTIONS_STEP_DEBUG".to_owned(), "true".to_owned()));
     }

@@ -15,16 +15,18 @@ pub struct FoundWorkflow {
 }
 
 /// Reads the file `path`, or all workflow files in the folder `path` (and, when asked, in those below), sorted by name.
+/// The description of an action that lies there is none of them.
 pub fn find(root: &Path, path: &Path, recurse: bool) -> io::Result<Vec<FoundWorkflow>> {
     let whole = root.join(path);
     let mut files = Vec::new();
-    if fs::metadata(&whole)?.is_dir() {
+    let is_folder = fs::metadata(&whole)?.is_dir();
+    if is_folder {
         collect(&whole, recurse, &mut files)?;
         files.sort();
     } else {
         files.push(whole);
     }
-    files
+    let read: io::Result<Vec<FoundWorkflow>> = files
         .into_iter()
         .map(|file| {
             let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
@@ -32,7 +34,17 @@ pub fn find(root: &Path, path: &Path, recurse: bool) -> io::Result<Vec<FoundWork
                 .map_err(|error| io::Error::new(error.kind(), format!("{name} cannot be read: {error}")))?;
             Ok(FoundWorkflow { name, text })
         })
-        .collect()
+        .collect();
+    let mut found = read?;
+    found.retain(|file| !(is_folder && is_action(file)));
+    Ok(found)
+}
+
+/// Whether a file is called `action.yml` and says how to run, but no job.
+fn is_action(file: &FoundWorkflow) -> bool {
+    let stem = Path::new(&file.name).file_stem();
+    let has = |key: &str| file.text.lines().any(|line| line.starts_with(key));
+    stem.is_some_and(|stem| stem == "action") && has("runs:") && !has("jobs:")
 }
 
 fn collect(folder: &Path, recurse: bool, files: &mut Vec<PathBuf>) -> io::Result<()> {

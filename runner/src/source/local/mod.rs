@@ -100,6 +100,9 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
         let options = self.options;
         let mut github = options.github.clone();
         github.insert("workflow", workflow.display_name());
+        if let Some(event) = dispatched(&github, &inputs) {
+            github.insert("event", event);
+        }
         let mut run = Run::new(
             workflow,
             RunOptions {
@@ -226,10 +229,12 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
     fn assignment(&self, planned: &PlannedJob) -> Assignment {
         let options = self.options;
         let (by_name, other) = &options.placements;
-        let labels =
-            planned.runs_on.iter().map(|name| Label::new(name, by_name.get(name).unwrap_or(other).clone()));
+        let label = |name: &str| Label::new(name, by_name.get(name).unwrap_or(other).clone());
         let mut runner = options.runner.clone();
-        runner.labels = labels.collect();
+        runner.labels = planned.runs_on.iter().map(|name| label(name)).collect();
+        if runner.labels.is_empty() {
+            runner.labels.push(label("any"));
+        }
         if let Placement::Docker(image) = other {
             runner.config.default_image = Some(image.clone());
         }
@@ -307,6 +312,18 @@ const fn conclusion(result: JobResult) -> Conclusion {
         JobResult::Cancelled => Conclusion::Cancelled,
         JobResult::Skipped => Conclusion::Skipped,
     }
+}
+
+/// The event of a dispatch, whose `inputs` are, as a server sends them, all inputs as text.
+fn dispatched(github: &Object, inputs: &Value) -> Option<Value> {
+    let inputs = inputs.as_object()?;
+    if github.get("event_name").and_then(Value::as_str) != Some("workflow_dispatch") {
+        return None;
+    }
+    let mut event = github.get("event").and_then(Value::as_object).cloned().unwrap_or_default();
+    let texts: Object = inputs.iter().map(|(name, value)| (name, Value::from(value.to_text()))).collect();
+    event.insert("inputs", Value::object(texts));
+    Some(Value::object(event))
 }
 
 fn strings<'s>(entries: impl Iterator<Item = (&'s str, &'s str)>) -> Value {
