@@ -15,16 +15,28 @@ pub fn resolve_inputs(
     given: &[(String, Value)],
     scope: &Scope<'_>,
 ) -> Result<Object, Vec<String>> {
+    let (inputs, errors) = inputs_as_given(trigger, given, scope);
+    if errors.is_empty() { Ok(inputs) } else { Err(errors) }
+}
+
+/// Like [`resolve_inputs`] for an event that has happened: what is wrong with it is told beside the inputs, in which an
+/// unknown one stands as it was given, one of the wrong type too, and a missing one is empty.
+pub fn inputs_as_given(
+    trigger: &Trigger,
+    given: &[(String, Value)],
+    scope: &Scope<'_>,
+) -> (Object, Vec<String>) {
     let mut errors = Vec::new();
-    for (name, _) in given {
+    let mut inputs = Object::with_capacity(trigger.inputs.len());
+    for (name, value) in given {
         if trigger.input(name).is_none() {
             let known = trigger.inputs.iter().map(|input| input.name.value.as_str());
             let hint = suggest::nearest(name, known)
                 .map_or_else(String::new, |near| format!(", did you mean '{near}'?"));
             errors.push(format!("Invalid input, {name} is not defined in the workflow{hint}"));
+            inputs.insert(name.as_str(), value.clone());
         }
     }
-    let mut inputs = Object::with_capacity(trigger.inputs.len());
     for input in &trigger.inputs {
         let name = &input.name.value;
         let value = given
@@ -45,19 +57,18 @@ pub fn resolve_inputs(
                 },
                 None if input.required => {
                     errors.push(format!("Input '{name}' is required, but not provided"));
-                    continue;
+                    Value::Null
                 }
                 None => Value::Null,
             },
         };
-        match typed(input, value) {
-            Ok(value) => {
-                inputs.insert(name.as_str(), value);
-            }
-            Err(error) => errors.push(error),
-        }
+        let value = typed(input, value.clone()).unwrap_or_else(|error| {
+            errors.push(error);
+            value
+        });
+        inputs.insert(name.as_str(), value);
     }
-    if errors.is_empty() { Ok(inputs) } else { Err(errors) }
+    (inputs, errors)
 }
 
 /// A value in the input's type; text is read as booleans and numbers are written.
@@ -127,6 +138,22 @@ mod tests {
         let choice = "{c: {type: choice, options: [x, y]}}";
         assert_eq!(resolve(choice, &[]), Ok(serde_json::json!({"c": "x"})));
         assert_eq!(resolve(declared, &[]), Ok(serde_json::json!({"b": false, "n": 3, "s": "", "c": "x"})));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_there_all_the_same() {
+        let text = "on: {workflow_dispatch: {inputs: {flag: {type: boolean, required: true}, n: {type: number}}}}\njobs: {a: {runs-on: x, steps: [run: x]}}";
+        let source = SourceFile::new("a.yml", text);
+        let workflow = parse_payload(&source).into_result().expect("valid");
+        let given =
+            [("n", "many"), ("other", "x")].map(|(name, value)| (name.to_owned(), Value::from(value)));
+        let contexts = Contexts::new();
+        let (inputs, errors) = inputs_as_given(&workflow.on.events[0], &given, &Scope::new(&contexts));
+        assert_eq!(
+            Value::object(inputs).to_json(),
+            serde_json::json!({"other": "x", "flag": false, "n": "many"})
+        );
+        assert_eq!(errors.len(), 3, "{errors:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use glob::{Glob, passes};
 pub(crate) use glob::{GlobKind, check as check_glob};
 pub(crate) use graph::check_needs;
 pub use graph::{Ancestors, JobResult, NeedResult};
-pub use inputs::resolve_inputs;
+pub use inputs::{inputs_as_given, resolve_inputs};
 pub use matrix::{MAX_COMBINATIONS, expand_matrix, leg_name};
 pub use planned::{ConcurrencyGroup, JobKey, PlannedJob, Step, WorkflowRequest};
 pub use reference::{RemoteWorkflow, WorkflowReference};

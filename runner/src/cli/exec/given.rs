@@ -146,13 +146,36 @@ fn lines(text: &str) -> Result<Vec<(String, String)>, String> {
         }
         let Some((name, value)) = line.split_once('=') else { continue };
         let value = value.trim();
-        let unquoted = ['"', '\'']
-            .iter()
-            .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
-            .unwrap_or(value);
-        entries.push((name.trim().to_owned(), unquoted.to_owned()));
+        entries.push((name.trim().to_owned(), unquoted(value)));
     }
     Ok(entries)
+}
+
+/// A value without its quotes; in double ones a backslash begins a line break, a tab or a sign that means something else.
+fn unquoted(value: &str) -> String {
+    let inside = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    if let Some(plain) = inside('\'') {
+        return plain.to_owned();
+    }
+    let Some(escaped) = inside('"') else { return value.to_owned() };
+    let mut text = String::new();
+    let mut chars = escaped.chars();
+    while let Some(c) = chars.next() {
+        match if c == '\\' {
+            chars.next()
+        } else {
+            text.push(c);
+            continue;
+        } {
+            Some('n') => text.push('\n'),
+            Some('r') => text.push('\r'),
+            Some('t') => text.push('\t'),
+            Some(sign @ ('"' | '\\' | '$')) => text.push(sign),
+            Some(other) => text.extend(['\\', other]),
+            None => text.push('\\'),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -161,9 +184,15 @@ mod tests {
 
     #[test]
     fn lines_and_blocks_become_variables() {
-        let text =
-            "# a comment\nA=1\nexport B = \"two words\"\nC<<END\n one\n\nC=D\nEND\nD='x'\nE=a<<b\nnothing\n";
-        let expected = [("A", "1"), ("B", "two words"), ("C", " one\n\nC=D"), ("D", "x"), ("E", "a<<b")];
+        let text = "# a comment\nA=1\nexport B = \"two words\"\nC<<END\n one\n\nC=D\nEND\nD='x\\n'\nF=\"a\\nb\\\"\\c\"\nE=a<<b\nnothing\n";
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", " one\n\nC=D"),
+            ("D", "x\\n"),
+            ("F", "a\nb\"\\c"),
+            ("E", "a<<b"),
+        ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(lines(text).expect("good"), expected);
         assert_eq!(

@@ -252,7 +252,7 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
         let mut lines = Vec::new();
         let mut success = true;
         for workflow in chosen {
-            let inputs = inputs(&workflow, &spec, &payload)?;
+            let inputs = inputs(&workflow, &spec, &payload, console)?;
             let source = workflow.source.clone();
             if args.dryrun {
                 console.note(&format!("{} would run:", source.name()));
@@ -384,8 +384,14 @@ fn list(workflows: &[Workflow], console: &Console) {
     }
 }
 
-/// The `inputs` context of one workflow for this event.
-fn inputs(workflow: &Workflow, spec: &EventSpec, payload: &serde_json::Value) -> Result<Value, Refused> {
+/// The `inputs` context of one workflow for this event. What is wrong with those of the command line is refused; an event
+/// from a file has happened, so it is only told.
+fn inputs(
+    workflow: &Workflow,
+    spec: &EventSpec,
+    payload: &serde_json::Value,
+    console: &Console,
+) -> Result<Value, Refused> {
     let Some(trigger) = workflow.on.get(&spec.name) else { return Ok(Value::Null) };
     let given: Vec<(String, Value)> = payload
         .get("inputs")
@@ -398,9 +404,15 @@ fn inputs(workflow: &Workflow, spec: &EventSpec, payload: &serde_json::Value) ->
         return Ok(Value::object(given.into_iter().collect()));
     }
     let contexts = workflows::Contexts::new();
-    plan::resolve_inputs(trigger, &given, &Scope::new(&contexts))
-        .map(Value::object)
-        .map_err(|errors| Refused(format!("{}: {}", workflow.source.name(), errors.join("; "))))
+    let (inputs, errors) = plan::inputs_as_given(trigger, &given, &Scope::new(&contexts));
+    let told = format!("{}: {}", workflow.source.name(), errors.join("; "));
+    if !errors.is_empty() && spec.payload.is_none() {
+        return Err(Refused(told));
+    }
+    if !errors.is_empty() {
+        console.note(&told);
+    }
+    Ok(Value::object(inputs))
 }
 
 /// Both kinds of places. A folder of their own holds what they leave behind.
