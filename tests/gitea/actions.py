@@ -58,7 +58,7 @@ STEPS = {
 SAYS = {
     "checkout-v4": "commit ", "checkout-v5": "commit ", "checkout-v6": "commit ",
     "setup-node": "/opt/hostedtoolcache/node/", "setup-python": "/opt/hostedtoolcache/Python/", "github-script": f"owner {OWNER}",
-    "login": "Login Succeeded", "setup-buildx": "default", "build-push": "built", "ssh": "", "rust-toolchain": "",
+    "login": "Login Succeeded", "setup-buildx": "default", "build-push": "built", "ssh": "remote 42", "rust-toolchain": "",
     "artifact-v3": "kept", "artifact-v4": "kept", "cache": "went on",
 }
 MAY_FAIL = {"ssh": "drone-ssh", "rust-toolchain": "rustup"}

@@ -8,8 +8,8 @@ use bollard::{
     container::AttachContainerResults,
     models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, VolumeCreateRequest},
     query_parameters::{
-        AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions,
-        UploadToContainerOptionsBuilder,
+        AttachContainerOptionsBuilder, ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
+        StartContainerOptions, UploadToContainerOptionsBuilder,
     },
 };
 use futures_util::StreamExt;
@@ -107,7 +107,7 @@ async fn make_volume(shared: &Shared, volume: &str) -> Result<(), Failure> {
     made.map(drop).map_err(|error| Failure::Final(refused("making the agent's volume", &error)))
 }
 
-/// Puts the agent into its volume: once per engine and process.
+/// Puts the agent into its volume, unless another process has done that.
 async fn fill(shared: &Shared, volume: &str, image: &str) -> Result<(), Failure> {
     let docker = &shared.engine.docker;
     let what = "putting the agent into its volume";
@@ -127,27 +127,42 @@ async fn fill(shared: &Shared, volume: &str, image: &str) -> Result<(), Failure>
     let name = name("agent", "fill");
     let options = CreateContainerOptionsBuilder::default().name(&name).build();
     let id = docker.create_container(Some(options), body).await.map_err(fail)?.id;
-    let result = upload(shared, &id).await;
+    let options = ContainerArchiveInfoOptionsBuilder::default().path(AGENT_PATH).build();
+    let result = match docker.get_container_archive_info(&id, Some(options)).await {
+        Ok(_) => Ok(()),
+        Err(_) => upload(shared, &id).await,
+    };
     remove(shared, &id).await;
     result
 }
 
-/// Sends the executable as an archive of one file.
+/// Sends the executable under a name of its own, and then the link by which it is started: whoever else fills the same
+/// volume at this moment never starts a file that is still being written.
 async fn upload(shared: &Shared, id: &str) -> Result<(), Failure> {
     let ours = |error| Failure::Final(BackendError::engine("reading the agent", error));
     let mut header = tar::Header::new_gnu();
     let length = fs::metadata(&shared.agent.path).map_err(ours)?.len();
-    header.set_path("agent").map_err(ours)?;
+    let own_name = format!("agent-{}", uuid::Uuid::new_v4().simple());
+    header.set_path(&own_name).map_err(ours)?;
     header.set_size(length);
     header.set_mode(0o755);
     header.set_cksum();
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_path("agent").map_err(ours)?;
+    link.set_link_name(&own_name).map_err(ours)?;
+    link.set_size(0);
+    link.set_mode(0o777);
+    link.set_cksum();
     let file = tokio::fs::File::open(&shared.agent.path).await.map_err(ours)?;
     let head = bytes::Bytes::copy_from_slice(header.as_bytes());
-    let padding = usize::try_from((512 - length % 512) % 512).unwrap_or(0) + 1024;
-    let tail = bytes::Bytes::from(vec![0_u8; padding]);
+    let mut tail = vec![0_u8; usize::try_from((512 - length % 512) % 512).unwrap_or(0)];
+    tail.extend_from_slice(link.as_bytes());
+    tail.resize(tail.len() + 1024, 0);
     let pieces = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10);
-    let archive =
-        futures_util::stream::iter([Ok(head)]).chain(pieces).chain(futures_util::stream::iter([Ok(tail)]));
+    let archive = futures_util::stream::iter([Ok(head)])
+        .chain(pieces)
+        .chain(futures_util::stream::iter([Ok(tail.into())]));
     let options = UploadToContainerOptionsBuilder::default().path("/__esteira").build();
     shared
         .engine
