@@ -3,7 +3,7 @@
 use super::Template;
 use super::events;
 use super::reader::Reader;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::expr::Value;
 use crate::source::{Span, Spanned};
 use crate::suggest;
@@ -292,6 +292,10 @@ fn read_trigger(reader: &mut Reader<'_>, name: Spanned<String>, node: &Node<'_>)
         let (key, value) = (entry.key.as_text().unwrap_or(""), &entry.value);
         if !known.contains(&key) {
             report_foreign_key(reader, &event, &entry.key, &known);
+            if let Some(finding) = reader.diagnostics.last_mut().filter(|_| event == "workflow_dispatch") {
+                // The one event in which GitHub overlooks them.
+                finding.severity = Severity::Warning;
+            }
             continue;
         }
         let slot = match key {

@@ -282,6 +282,12 @@ fn events_and_their_filters() {
         &["1:13 e unknown-key: unexpected key 'branch' in the event 'push' (did you mean 'branches'?)"],
     );
     says(
+        &on("on: {workflow_dispatch: {input: {}}}"),
+        &[
+            "1:26 w unknown-key: unexpected key 'input' in the event 'workflow_dispatch' (did you mean 'inputs'?)",
+        ],
+    );
+    says(
         &on("on: {issues: {paths: x}}"),
         &["1:15 e event: the event 'issues' has no filter 'paths' (only these have it: "],
     );
