@@ -231,8 +231,8 @@ pub(crate) fn check(pattern: &str, kind: GlobKind) -> Option<GlobError> {
             }
         }
         GlobKind::Path => {
-            if body.starts_with(' ') || body.ends_with(' ') {
-                return wrong(0, "a path cannot begin or end with a space");
+            if body.starts_with(char::is_whitespace) || body.ends_with(char::is_whitespace) {
+                return wrong(0, "a path cannot begin or end with a space or a line break");
             }
             if body == "." || body == ".." || body.starts_with("./") || body.starts_with("../") {
                 return wrong(
