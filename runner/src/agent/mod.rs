@@ -20,6 +20,7 @@ pub(crate) mod hash;
 mod ladder;
 mod outbox;
 mod reach;
+mod requests;
 mod serve;
 mod spares;
 mod spawn;

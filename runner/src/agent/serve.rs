@@ -3,16 +3,13 @@
 use std::{
     collections::{HashMap, HashSet},
     fs, io,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use proto::agent::v1::{
-    self as wire, Chunk, Digest, Done, Failed, Hello, Pong, Request, Started, Swept, event::Body, exited,
-    request::Body as Asked,
-};
+use proto::agent::v1::{self as wire, Chunk, Failed, Request, Swept, event::Body};
 use rustix::process::WaitOptions;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -22,14 +19,13 @@ use tokio::{
 };
 
 use super::{
-    Mode, archive,
+    Mode,
     channel::{self, ChannelError, Receiver, Sender},
-    files, hash,
     ladder::{LOOK, Ladder, Progress},
     outbox::Outbox,
-    own_stream, reach,
+    own_stream,
     spares::Spares,
-    step::{self, Step},
+    step::Step,
     tree,
 };
 
@@ -40,7 +36,7 @@ const ALONE: Duration = Duration::from_secs(10);
 const UNCALLED: Duration = Duration::from_mins(1);
 
 /// How many messages may wait between the helpers and the loop.
-const DEPTH: usize = 16;
+pub(super) const DEPTH: usize = 16;
 
 /// What helpers (readers of pipes, threads that touch many files) tell the loop.
 #[derive(Debug)]
@@ -63,24 +59,24 @@ enum Wake {
 }
 
 /// What the loop works on.
-struct Agent {
+pub(super) struct Agent {
     /// Sends no end of file when its runner is gone: silence counts.
     needs_pings: bool,
     alone: bool,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     /// Whether the outbox had no room when the loop last went to wait.
     full: bool,
-    steps: HashMap<u64, Step>,
-    spares: Spares,
-    unpacking: HashMap<u64, mpsc::Sender<Bytes>>,
-    helpers: JoinSet<()>,
-    queue: mpsc::Sender<Inner>,
-    tracking_id: String,
+    pub(super) steps: HashMap<u64, Step>,
+    pub(super) spares: Spares,
+    pub(super) unpacking: HashMap<u64, mpsc::Sender<Bytes>>,
+    pub(super) helpers: JoinSet<()>,
+    pub(super) queue: mpsc::Sender<Inner>,
+    pub(super) tracking_id: String,
     sweep: Option<Sweep>,
-    last_request: u64,
+    pub(super) last_request: u64,
     /// When the runner was last heard, or this process began.
     heard: Instant,
-    leaving: bool,
+    pub(super) leaving: bool,
 }
 
 /// The end of everything that the job has started.
@@ -223,7 +219,7 @@ impl Agent {
     }
 
     /// The pids that lead steps, without that of `id`.
-    fn others(&self, id: u64) -> HashSet<i32> {
+    pub(super) fn others(&self, id: u64) -> HashSet<i32> {
         self.steps
             .iter()
             .filter(|(other, _)| **other != id)
@@ -276,17 +272,23 @@ impl Agent {
         tree::of_job(&tree::all(), &self.tracking_id, std::process::id() == 1)
     }
 
-    fn begin_sweep(&mut self, id: Option<u64>, interrupt: Duration, terminate: Duration, now: Instant) {
+    pub(super) fn begin_sweep(
+        &mut self,
+        id: Option<u64>,
+        interrupt: Duration,
+        terminate: Duration,
+        now: Instant,
+    ) {
         let members = self.job();
         let ladder = Ladder::begin(&members, None, interrupt, terminate, now);
         self.sweep = Some(Sweep { id, ladder, ended: tree::names(&members) });
     }
 
-    fn tell(&mut self, id: u64, body: Body) -> io::Result<()> {
+    pub(super) fn tell(&mut self, id: u64, body: Body) -> io::Result<()> {
         self.outbox.push(id, body, Vec::new()).map_err(io::Error::other)
     }
 
-    fn answer(&mut self, id: u64, result: Result<Body, String>) -> io::Result<()> {
+    pub(super) fn answer(&mut self, id: u64, result: Result<Body, String>) -> io::Result<()> {
         self.tell(id, result.unwrap_or_else(|reason| Body::Failed(Failed { reason })))
     }
 
@@ -310,157 +312,5 @@ impl Agent {
             }
         }
         Ok(())
-    }
-
-    async fn asked(&mut self, request: Request, now: Instant) -> io::Result<()> {
-        let Request { id, acknowledged, body } = request;
-        self.outbox.acknowledge(acknowledged);
-        let Some(body) = body else { return Ok(()) };
-        let begins = !matches!(body, Asked::Attach(_) | Asked::Ping(_) | Asked::Chunk(_) | Asked::Cancel(_));
-        if begins {
-            if id <= self.last_request {
-                // Sent again after a lost connection: it is being done.
-                return Ok(());
-            }
-            self.last_request = id;
-        }
-        match body {
-            Asked::Attach(attach) => self.attach(id, attach),
-            Asked::Ping(_) => self.outbox.push_urgent(id, Body::Pong(Pong {})).map_err(io::Error::other),
-            Asked::Run(run) => self.run(id, run),
-            Asked::Cancel(cancel) => {
-                let others = self.others(cancel.run);
-                if let Some(step) = self.steps.get_mut(&cancel.run) {
-                    let interrupt = Duration::from_millis(cancel.interrupt_ms);
-                    let terminate = Duration::from_millis(cancel.terminate_ms);
-                    step.cancel(interrupt, terminate, &others, now);
-                }
-                Ok(())
-            }
-            Asked::Write(write) => {
-                let result = write.files.iter().try_for_each(|file| files::write(file, &mut self.spares));
-                self.answer(id, result.map(|()| Body::Done(Done {})))
-            }
-            Asked::Read(read) => {
-                let file = read.file.unwrap_or_default();
-                self.tell(id, Body::Content(files::collect(&file)))
-            }
-            Asked::Unpack(unpack) => {
-                let (pieces, queue) = mpsc::channel(DEPTH);
-                self.unpacking.insert(id, pieces);
-                self.help(id, move || {
-                    let stream = archive::Pieces { queue, current: Bytes::new() };
-                    archive::unpack(io::BufReader::new(stream), Path::new(&unpack.into))
-                        .map(|()| Body::Done(Done {}))
-                });
-                Ok(())
-            }
-            Asked::Chunk(chunk) => {
-                if let Some(pieces) = self.unpacking.get(&id) {
-                    // Closed when unpacking has failed: its answer is on the way.
-                    let _ = pieces.send(chunk.bytes).await;
-                }
-                if chunk.last {
-                    self.unpacking.remove(&id);
-                }
-                Ok(())
-            }
-            Asked::Pack(pack) => {
-                let queue = self.queue.clone();
-                self.help_with(id, move || {
-                    let hand = |bytes| {
-                        queue
-                            .blocking_send(Inner::Piece { id, bytes, last: false })
-                            .map_err(|_| io::Error::other("the agent is leaving"))
-                    };
-                    let packed = archive::pack(Path::new(&pack.folder), archive::Cutter::new(hand));
-                    packed.map(|()| Inner::Piece { id, bytes: Bytes::new(), last: true })
-                });
-                Ok(())
-            }
-            Asked::HashFiles(ask) => {
-                self.help(id, move || {
-                    hash::hash(&ask.workspace, &ask.patterns, ask.follow_links)
-                        .map(|hex| Body::Digest(Digest { hex }))
-                });
-                Ok(())
-            }
-            Asked::Reach(ask) => {
-                let queue = self.queue.clone();
-                self.helpers.spawn(async move {
-                    let inner = Inner::Finished { id, result: reach::reach(ask).await };
-                    // Nobody to tell: the agent is leaving.
-                    let _ = queue.send(inner).await;
-                });
-                Ok(())
-            }
-            Asked::Sweep(sweep) => {
-                let interrupt = Duration::from_millis(sweep.interrupt_ms);
-                self.begin_sweep(Some(id), interrupt, Duration::from_millis(sweep.terminate_ms), now);
-                Ok(())
-            }
-            Asked::Shutdown(_) => {
-                self.leaving = true;
-                self.tell(id, Body::Done(Done {}))
-            }
-        }
-    }
-
-    fn attach(&mut self, id: u64, attach: wire::Attach) -> io::Result<()> {
-        self.tracking_id = attach.tracking_id;
-        let unwritable =
-            attach.folders.into_iter().filter(|folder| !files::usable(Path::new(folder))).collect();
-        let environ = std::env::vars_os()
-            .map(|(name, value)| {
-                let mut entry = name.as_bytes().to_vec();
-                entry.push(b'=');
-                entry.extend_from_slice(value.as_bytes());
-                entry.into()
-            })
-            .collect();
-        let hello = Hello {
-            executable: super::fingerprint(Path::new("/proc/self/exe")).unwrap_or_default(),
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-            pid: std::process::id(),
-            environ,
-            machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
-            unwritable,
-        };
-        self.outbox.push_urgent(id, Body::Hello(hello)).map_err(io::Error::other)
-    }
-
-    fn run(&mut self, id: u64, run: wire::Run) -> io::Result<()> {
-        let collect = run.collect.clone();
-        match step::begin(run, &mut self.spares) {
-            Ok(begun) => {
-                let started = Started { pid: begun.step.leader.as_raw_nonzero().get().unsigned_abs() };
-                self.outbox.push(id, Body::Started(started), begun.fds).map_err(io::Error::other)?;
-                for pump in begun.pumps {
-                    self.helpers.spawn(pump.run(id, self.queue.clone()));
-                }
-                self.steps.insert(id, begun.step);
-                Ok(())
-            }
-            Err(reason) => {
-                let files = collect.iter().map(files::collect).collect();
-                let end = Some(exited::End::NotStarted(reason));
-                self.tell(id, Body::Exited(wire::Exited { end, files, ..Default::default() }))
-            }
-        }
-    }
-
-    /// Does work that touches many files beside the loop.
-    fn help(&mut self, id: u64, work: impl FnOnce() -> Result<Body, String> + Send + 'static) {
-        self.help_with(id, move || Ok(Inner::Finished { id, result: work() }));
-    }
-
-    fn help_with(&mut self, id: u64, work: impl FnOnce() -> Result<Inner, String> + Send + 'static) {
-        let queue = self.queue.clone();
-        self.helpers.spawn_blocking(move || {
-            let inner = work().unwrap_or_else(|reason| Inner::Finished { id, result: Err(reason) });
-            // Nobody to tell: the agent is leaving.
-            let _ = queue.blocking_send(inner);
-        });
     }
 }
