@@ -286,7 +286,7 @@ pub const KEYS: &[Key] = &[
         "container.valid_volumes",
         List,
         "[]",
-        "Patterns of volumes and host folders that jobs may mount; nothing by default, ** for everything.",
+        "Patterns of volumes and host folders that jobs may mount; nothing by default, ** for everything. Links are followed before the check, where the runner runs; a path that only the engine has must be listed without a wildcard.",
     ),
     official(
         "container.docker_host",

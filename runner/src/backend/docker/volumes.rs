@@ -1,7 +1,9 @@
 //! `volumes`, `-v` and `--mount`: what may be mounted is what `container.valid_volumes` allows, after every `..` and
 //! every link has been followed.
 //!
-//! What the engine mounts is the path that was checked, resolved: a link that is changed later leads nowhere else.
+//! What the engine mounts is the path that was checked, resolved: a link that is changed later leads nowhere else. Where
+//! the engine has another file system than the runner, only the engine sees its links: a path that is not here has to be
+//! allowed by its own name, since below a pattern a job could have left a link.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -12,6 +14,8 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 #[derive(Debug, Clone)]
 pub(super) struct Allowed {
     globs: GlobSet,
+    /// The patterns as they are written: one without wildcards is the very path or name.
+    written: Vec<String>,
 }
 
 impl Allowed {
@@ -27,7 +31,7 @@ impl Allowed {
             );
         }
         let globs = globs.build().map_err(|error| format!("container.valid_volumes: {error}"))?;
-        Ok(Self { globs })
+        Ok(Self { globs, written: patterns.to_vec() })
     }
 
     /// One `source:target[:mode]`. `Ok(Err(row))`: not allowed, and the row that says so.
@@ -113,6 +117,14 @@ impl Allowed {
         if !self.globs.is_match(&real) {
             return Err(refused(source));
         }
+        let named = |pattern: &String| matches!(pattern.as_str(), "**" | "/**") || real == Path::new(pattern);
+        if !real.exists() && !self.written.iter().any(named) {
+            return Err(format!(
+                "The volume '{source}' is ignored: there is no such path where this runner runs, so that nobody can see \
+                 whether a link leads out of what `container.valid_volumes` allows; list it there without a wildcard, \
+                 or show it to the runner under the same path."
+            ));
+        }
         let source = real.to_str().ok_or_else(|| refused(source))?.to_owned();
         Ok(Mount { source: Some(source), typ: Some(MountType::BIND), ..mount })
     }
@@ -183,6 +195,7 @@ mod tests {
         symlink("/etc", folder.path().join("data/door")).expect("a link");
         let data = allowed(&[&format!("{root}/data"), &format!("{root}/data/**")]);
         assert!(takes(&data, &format!("{root}/data:/x")));
+        fs::create_dir_all(folder.path().join("data/new/deep")).expect("a folder");
         assert!(takes(&data, &format!("{root}/data/new/deep:/x")));
         for trick in
             ["data/../../etc", "data/door", "data/door/../etc", "data/new/../../..", "other", "data2", ""]
@@ -209,8 +222,23 @@ mod tests {
 
     #[test]
     fn a_star_stays_inside_its_folder() {
-        let one = allowed(&["/srv/*"]);
-        assert!(takes(&one, "/srv/a:/x") && !takes(&one, "/srv/a/b:/x"));
+        let one = allowed(&["/usr/*", "cache-*"]);
+        assert!(takes(&one, "/usr/bin:/x") && !takes(&one, "/usr/share/doc:/x") && !takes(&one, "/usr:/x"));
+        assert!(
+            takes(&one, "cache-a:/x")
+                && !takes(&one, "cache-a/../../etc:/x")
+                && !takes(&one, "my-cache-a:/x")
+        );
+    }
+
+    #[test]
+    fn where_links_cannot_be_seen_only_names_count() {
+        let below = allowed(&["/not/here/**", "/not/here/named"]);
+        assert!(takes(&below, "/not/here/named:/x"));
+        let row =
+            below.volume("/not/here/other:/x", Path::new("/")).expect("well formed").expect_err("unseen");
+        assert!(row.contains("without a wildcard"), "{row}");
+        assert!(takes(&allowed(&["**"]), "/not/here/other:/x"), "everything is everything, links too");
     }
 
     #[test]
