@@ -71,7 +71,10 @@ fn step<E: JobEnv>(env: &E, number: usize) -> ExecSpec {
         env: env.layout().environ.clone(),
         cwd: env.layout().workspace.clone(),
         files,
-        collect: commands.iter().map(|name| FileOut { path: path(name), limit: 1 << 20 }).collect(),
+        collect: commands
+            .iter()
+            .map(|name| FileOut { path: path(name), limit: 1 << 20, within: None })
+            .collect(),
         ladder: Ladder::default(),
     }
 }

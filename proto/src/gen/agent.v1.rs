@@ -147,6 +147,9 @@ pub struct Collect {
     /// Longest content in bytes that is sent.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
+    /// A folder: a link is followed when it stays below it. Empty: no link is.
+    #[prost(string, tag = "3")]
+    pub within: ::prost::alloc::string::String,
 }
 /// Starts one process. Answered by Started, any number of Output, and Exited; or by Exited alone.
 #[derive(Clone, PartialEq, ::prost::Message)]

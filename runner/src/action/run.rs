@@ -247,7 +247,8 @@ impl<E: JobEnv> JobRun<'_, E> {
         let layout = place.layout();
         let folder = join(&layout.workspace, path);
         for name in definition_names("") {
-            let file = FileOut { path: format!("{folder}/{name}"), limit: 1024 * 1024 };
+            let within = Some(layout.workspace.clone());
+            let file = FileOut { path: format!("{folder}/{name}"), limit: 1024 * 1024, within };
             let content = match place.read(file).await.map_err(|error| self.note_broken(&error))? {
                 Collected::Content(content) => content,
                 Collected::Missing => continue,

@@ -29,7 +29,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use super::git::{GitError, GitNetwork, Remote, Session};
-use super::reference::{is_abbreviated_commit, is_full_commit};
+use super::reference::{clean_path, is_abbreviated_commit, is_full_commit};
 
 /// How the store behaves.
 #[derive(Debug, Clone)]
@@ -308,17 +308,51 @@ impl Archive {
         &self.path
     }
 
-    /// The first of `names` that is a regular file in it, and its content; files longer than `limit` bytes are an error.
+    /// The first of `names` that is a file in it, and its content; links are followed inside the archive, one that leads
+    /// out of it is an error, and so is a file longer than `limit` bytes.
     pub fn read_first(&self, names: &[String], limit: u64) -> io::Result<Option<(String, Vec<u8>)>> {
+        let mut wanted: Vec<(&String, String)> = names.iter().map(|name| (name, name.clone())).collect();
+        for _ in 0..LINKS {
+            let mut links = HashMap::new();
+            let paths: Vec<&str> = wanted.iter().map(|(_, path)| path.as_str()).collect();
+            if let Some((at, content)) = self.scan(&paths, limit, &mut links)? {
+                return Ok(wanted.get(at).map(|(name, _)| ((*name).clone(), content)));
+            }
+            let mut followed = false;
+            for (_, path) in &mut wanted {
+                if let Some(real) = follow(path, &links)? {
+                    (*path, followed) = (real, true);
+                }
+            }
+            if !followed {
+                return Ok(None);
+            }
+        }
+        Err(io::Error::other("its links lead in a circle"))
+    }
+
+    /// The first of `paths` that is a regular file; without one, all links are in `links`.
+    fn scan(
+        &self,
+        paths: &[&str],
+        limit: u64,
+        links: &mut HashMap<String, String>,
+    ) -> io::Result<Option<(usize, Vec<u8>)>> {
         let mut found: Option<(usize, Vec<u8>)> = None;
         let mut tar = tar::Archive::new(File::open(&self.path)?);
         for entry in tar.entries_with_seek()? {
             let mut entry = entry?;
+            let path = entry.path()?.to_string_lossy().into_owned();
+            if entry.header().entry_type().is_symlink()
+                && let Some(target) = entry.link_name()?
+            {
+                links.insert(path, target.to_string_lossy().into_owned());
+                continue;
+            }
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let path = entry.path()?.to_string_lossy().into_owned();
-            let Some(rank) = names.iter().position(|name| *name == path) else { continue };
+            let Some(rank) = paths.iter().position(|wanted| *wanted == path) else { continue };
             if found.as_ref().is_some_and(|(best, _)| *best <= rank) {
                 continue;
             }
@@ -332,8 +366,29 @@ impl Archive {
                 break;
             }
         }
-        Ok(found.and_then(|(rank, content)| Some((names.get(rank)?.clone(), content))))
+        Ok(found)
     }
+}
+
+/// How many links may lead from one to the next.
+const LINKS: usize = 16;
+
+/// The path behind the first link on the way of `path`; `None` when there is none.
+fn follow(path: &str, links: &HashMap<String, String>) -> io::Result<Option<String>> {
+    let mut ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let Some((link, rest)) = ends.find_map(|end| {
+        let (link, rest) = path.split_at(end);
+        links.contains_key(link).then_some((link, rest))
+    }) else {
+        return Ok(None);
+    };
+    let target = links.get(link).map_or("", String::as_str);
+    let folder = link.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let leaves = || io::Error::other(format!("{link} is a link that leads out of its repository"));
+    if target.starts_with('/') {
+        return Err(leaves());
+    }
+    clean_path(&format!("{folder}/{target}{rest}"), link).map(Some).map_err(|_| leaves())
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use proto::agent::v1::{self as wire, collected::End};
@@ -63,7 +63,11 @@ pub(super) fn collect(file: &wire::Collect) -> wire::Collected {
 }
 
 fn look(file: &wire::Collect) -> End {
-    match open(Path::new(&file.path)) {
+    let path = match followed(file) {
+        Ok(path) => path,
+        Err(end) => return end,
+    };
+    match open(&path) {
         Ok(Some(opened)) => match take(opened, file.limit) {
             Ok(Ok(content)) => End::Content(content.into()),
             Ok(Err(length)) => End::TooLarge(length),
@@ -77,6 +81,20 @@ fn look(file: &wire::Collect) -> End {
         }
         Err(error) => End::Refused(format!("cannot read {}: {error}", file.path)),
     }
+}
+
+/// Where a file is that may be a link: below the folder that it may not leave.
+fn followed(file: &wire::Collect) -> Result<PathBuf, End> {
+    let path = PathBuf::from(&file.path);
+    if file.within.is_empty() || !path.is_symlink() {
+        return Ok(path);
+    }
+    let unreadable = |error: io::Error| End::Refused(format!("cannot read {}: {error}", file.path));
+    let real = path.canonicalize().map_err(unreadable)?;
+    if real.starts_with(Path::new(&file.within).canonicalize().map_err(unreadable)?) {
+        return Ok(real);
+    }
+    Err(End::Refused(format!("{} is a link that leads out of {}", file.path, file.within)))
 }
 
 /// Opens a regular file; `None` when it is something else.
@@ -121,7 +139,7 @@ mod tests {
     }
 
     fn ask(path: &std::path::Path, limit: u64) -> End {
-        look(&Collect { path: path.display().to_string(), limit })
+        look(&Collect { path: path.display().to_string(), limit, ..Collect::default() })
     }
 
     #[test]

@@ -164,6 +164,8 @@ pub struct FileOut {
     pub path: String,
     /// At most this many bytes; a longer file answers [`Collected::TooLarge`].
     pub limit: u64,
+    /// A folder: a link is followed when it stays below it. Without one no link is, and without an agent none ever.
+    pub within: Option<String>,
 }
 
 /// What became of a [`FileOut`].

@@ -79,7 +79,7 @@ async fn reachable<E: JobEnv>(hosts: &[String], port: u16, guess: bool, place: &
 
 /// The way out of the job's network: with most engines that is the machine itself.
 async fn gateway<E: JobEnv>(place: &E) -> Option<Ipv4Addr> {
-    let routes = FileOut { path: "/proc/net/route".to_owned(), limit: ROUTES };
+    let routes = FileOut { path: "/proc/net/route".to_owned(), limit: ROUTES, within: None };
     match place.read(routes).await {
         Ok(Collected::Content(text)) => default_gateway(&String::from_utf8_lossy(&text)),
         _ => None,

@@ -80,6 +80,7 @@ impl CommandFiles {
         KINDS.iter().map(|(word, _)| FileOut {
             path: self.path(word),
             limit: if *word == "summary" { SUMMARY_LIMIT } else { FILE_LIMIT },
+            within: None,
         })
     }
 }

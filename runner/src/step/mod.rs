@@ -75,7 +75,7 @@ impl<E: JobEnv> JobRun<'_, E> {
         let serve = async {
             while let Some(request) = requests.next().await {
                 let path = join(&workspace, &request.path);
-                let file = FileOut { path, limit: effects::FILE_LIMIT };
+                let file = FileOut { path, limit: effects::FILE_LIMIT, within: None };
                 match place.read(file).await {
                     Ok(Collected::Content(content)) => request.answer(Ok(&content)).await,
                     Ok(Collected::Missing) => request.answer(Err("there is no such file".to_owned())).await,

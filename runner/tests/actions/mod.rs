@@ -113,6 +113,35 @@ async fn what_is_not_there_is_a_sentence_without_secrets() {
 }
 
 #[tokio::test]
+async fn links_are_followed_inside_a_repository_and_not_out_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("git/o/r");
+    repository(&origin, &[("real/action.yml", "here"), ("other/x", "")], "v0");
+    for (target, link) in [
+        ("real", "door"),
+        ("../real/action.yml", "other/action.yml"),
+        ("../../../../etc/passwd", "other/out.yml"),
+        ("/etc/passwd", "absolute.yml"),
+        ("circle.yml", "circle.yml"),
+    ] {
+        std::os::unix::fs::symlink(target, origin.join(link)).unwrap();
+    }
+    repository(&origin, &[], "v1");
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&folder.path().join("store"), StoreOptions::default());
+    let archive = store.obtain(&remote(&server, None), "v1").await.unwrap();
+    let read = |path: &str| archive.read_first(&["none".to_owned(), path.to_owned()], 100);
+    for path in ["real/action.yml", "door/action.yml", "other/action.yml"] {
+        assert_eq!(read(path).unwrap(), Some((path.to_owned(), b"here".to_vec())));
+    }
+    for path in ["other/out.yml", "absolute.yml", "circle.yml"] {
+        let error = read(path).unwrap_err().to_string();
+        assert!(error.contains("leads out of its repository") || error.contains("circle"), "{error}");
+    }
+    assert_eq!(read("door/none.yml").unwrap(), None);
+}
+
+#[tokio::test]
 async fn an_abbreviated_commit_is_completed_once_and_stays_what_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let origin = folder.path().join("git/o/r");

@@ -116,7 +116,7 @@ pub(crate) async fn print<E: JobEnv>(env: &E, text: &str) -> String {
 
 /// Asks for a file.
 pub(crate) fn ask(path: impl Into<String>, limit: u64) -> FileOut {
-    FileOut { path: path.into(), limit }
+    FileOut { path: path.into(), limit, within: None }
 }
 
 /// Content as it is collected.

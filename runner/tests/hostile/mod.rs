@@ -41,6 +41,11 @@ jobs:
     - uses: actions/checkout@v4
     - run: ls -l linked
     - uses: ./linked
+  linked-inside:
+    runs-on: here
+    steps:
+    - uses: actions/checkout@v4
+    - uses: ./linked-inside
   endless:
     runs-on: here
     steps:
@@ -52,7 +57,7 @@ jobs:
     - uses: actions/checkout@v4
     - uses: ./outside-image
   last:
-    needs: [flood, stubborn, full, large-file, outside, linked, endless, outside-image]
+    needs: [flood, stubborn, full, large-file, outside, linked, linked-inside, endless, outside-image]
     if: always()
     runs-on: here
     steps:
@@ -83,6 +88,10 @@ fn run(root: &Path) -> BTreeMap<String, Vec<String>> {
     fs::write(root.join("flood/main.js"), flood).unwrap();
     fs::create_dir(root.join("linked")).unwrap();
     symlink("/etc/passwd", root.join("linked/action.yml")).unwrap();
+    fs::create_dir(root.join("linked-inside")).unwrap();
+    symlink("../harmless.yml", root.join("linked-inside/action.yml")).unwrap();
+    let harmless = "name: h\nruns:\n  using: composite\n  steps:\n  - {run: echo followed, shell: sh}\n";
+    fs::write(root.join("harmless.yml"), harmless).unwrap();
     fs::write(root.join("hostile.yml"), WORKFLOW).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_esteira"))
         .current_dir(root)
@@ -130,7 +139,9 @@ async fn each_comes_to_a_clear_end_and_the_next_job_is_fine() {
     says("large-file", "✗ failure");
     says("large-file", "error: ");
     says("outside", "leaves its repository");
-    says("linked", "is a symbolic link");
+    says("linked", "is a link that leads out of");
+    says("linked-inside", "followed");
+    says("linked-inside", "✓ success");
     says("endless", "nested more than 10 deep");
     says("outside-image", "leaves its repository");
     says("last", "still 42");

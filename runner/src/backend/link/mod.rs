@@ -389,7 +389,7 @@ fn file_in(file: FileIn) -> wire::File {
 }
 
 fn file_out(file: FileOut) -> wire::Collect {
-    wire::Collect { path: file.path, limit: file.limit }
+    wire::Collect { path: file.path, limit: file.limit, within: file.within.unwrap_or_default() }
 }
 
 fn collected(file: wire::Collected) -> Collected {
