@@ -113,6 +113,43 @@ async fn what_is_not_there_is_a_sentence_without_secrets() {
 }
 
 #[tokio::test]
+async fn trees_that_mean_harm_are_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("git/o/r");
+    repository(&origin, &[("action.yml", "x")], "v1");
+    let blob = git(&origin, &["rev-parse", "HEAD:action.yml"]);
+    let blob: Vec<u8> =
+        (0..40).step_by(2).map(|at| u8::from_str_radix(&blob[at..at + 2], 16).unwrap()).collect();
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&folder.path().join("store"), StoreOptions::default());
+    let remote = remote(&server, None);
+    for (number, name) in ["..", ".", ".git", ".GIT", "a/b", "../../etc/passwd"].into_iter().enumerate() {
+        let raw = folder.path().join("tree");
+        fs::write(&raw, [format!("100644 {name}\0").as_bytes(), &blob].concat()).unwrap();
+        let raw = raw.to_string_lossy();
+        let tree = git(&origin, &["hash-object", "-t", "tree", "-w", "--literally", &raw]);
+        let commit = git(&origin, &["commit-tree", &tree, "-m", "harm"]);
+        git(&origin, &["branch", "-f", &format!("harm-{number}"), &commit]);
+        let error = store.obtain(&remote, &commit).await.unwrap_err().to_string();
+        assert!(error.contains("is called") || error.contains("broken"), "{name}: {error}");
+    }
+    assert!(fs::read_dir(folder.path().join("store/scratch")).unwrap().next().is_none());
+}
+
+#[tokio::test]
+async fn a_small_pack_of_a_huge_file_is_refused_before_it_is_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("git/o/r");
+    fs::create_dir_all(&origin).unwrap();
+    fs::File::create(origin.join("huge")).unwrap().set_len(300 << 20).unwrap();
+    repository(&origin, &[("action.yml", "x")], "v1");
+    let server = GitServer::start(&folder.path().join("git"));
+    let store = open(&folder.path().join("store"), StoreOptions::default());
+    let error = store.obtain(&remote(&server, None), "v1").await.unwrap_err().to_string();
+    assert!(error.contains("a file is larger than 256 MiB"), "{error}");
+}
+
+#[tokio::test]
 async fn links_are_followed_inside_a_repository_and_not_out_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let origin = folder.path().join("git/o/r");

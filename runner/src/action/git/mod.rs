@@ -11,6 +11,7 @@
 mod http;
 mod pack;
 mod pkt;
+mod sizes;
 
 use std::{path::Path, time::Duration};
 

@@ -70,6 +70,7 @@ struct Objects {
 
 impl Objects {
     fn index(path: &Path, scratch: &Path) -> Result<Self, PackError> {
+        super::sizes::check(path)?;
         let outcome = Bundle::write_to_directory(
             &mut BufReader::new(File::open(path)?),
             Some(scratch),
