@@ -222,6 +222,40 @@ def kill_around_actions(stage):
     return f"{rounds} rounds, killed after: {'; '.join(seen)}; nothing left, the store whole, the next job fine"
 
 
+@story
+def abbreviated(stage):
+    """An action at an abbreviated commit that no branch or tag names any more."""
+    stage.runner()
+    stage.server.put("short", {"action.yml": ACTION["action.yml"].replace(", post: post.js", ""), "main.js": "console.log('first');\n"})
+    commit = stage.server.get(f"/repos/{OWNER}/short/branches/main")["commit"]["id"]
+    stage.server.put("short", {"later": "x"})
+    uses = f"{stage.server.url}/{OWNER}/short@"
+    stage.server.push("short-seven", workflow(f"      - uses: {uses}{commit[:7]}\n"))
+    job = stage.server.ended("short-seven")[0]
+    rows = texts(stage, "short-seven", job)
+    expect("first" in rows and job["conclusion"] == "success", f"{job['conclusion']}: {rows[-6:]}")
+    expect(any(commit in row for row in rows), "no row names the whole commit")
+    stage.server.push("short-none", workflow(f"      - uses: {uses}0000000\n"))
+    job = stage.server.ended("short-none")[0]
+    said = [row for row in texts(stage, "short-none", job) if "no tag, branch or commit" in row]
+    expect(job["conclusion"] == "failure" and said, "an unknown one is no sentence")
+    return f"{commit[:7]} is {commit}; {said[0]}"
+
+
+@story
+def terminal(stage):
+    """allocate_pty: steps have a terminal, and nothing waits for somebody at it."""
+    stage.runner(config="runner:\n  capacity: 1\n  allocate_pty: true\n")
+    stage.server.push("terminal", workflow(
+        "      - run: |\n          tty && test -t 0 && echo \"is-$((40+2))\"; cat; stty -a > /dev/null && echo $TERM\n"
+        "      - run: for i in $(seq 5000); do echo tick $i; done\n"))
+    job = stage.server.ended("terminal")[0]
+    rows = texts(stage, "terminal", job)
+    expect(job["conclusion"] == "success" and "is-42" in rows and "xterm" in rows, f"{job['conclusion']}: {rows[-12:]}")
+    whole(numbers(rows, "tick"), 5000, "through a terminal")
+    return f"{next(row for row in rows if row.startswith('/dev/'))}; 5000 rows in order"
+
+
 def read_side(side, mark, backend):
     """Times (s) at which the job has printed its lines so far."""
     paths = [side] if backend == "host" else [f"/proc/{pid}/root{side}" for pid in processes_with(mark)]

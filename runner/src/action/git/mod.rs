@@ -183,8 +183,8 @@ impl Session {
 
     /// The sentence about a ref that is not there.
     pub(super) fn no_such_ref(&self, git_ref: &str) -> GitError {
-        let commit = if is_abbreviated_commit(git_ref) { ", nor a commit of one," } else { "" };
-        GitError(format!("{} has no tag or branch{commit} `{git_ref}`", self.base))
+        let kinds = if is_abbreviated_commit(git_ref) { "tag, branch or commit" } else { "tag or branch" };
+        GitError(format!("{} has no {kinds} `{git_ref}`", self.base))
     }
 
     fn can(&self, ability: &str) -> bool {
