@@ -1,7 +1,7 @@
 //! What the language costs: checking a file beside the YAML parser's own events, and evaluating a
 //! typical `if`. Prints times and ratios; judges nothing.
 //!
-//! `BENCH_FILES` names a folder of files to check in place of the examples. With `ESTEIRA_BIN` and
+//! `BENCH_FILES` names a folder whose workflow files are checked after the examples. With `ESTEIRA_BIN` and
 //! `ACTIONLINT`, two programs, `esteira lint` and actionlint without its external linters check them, too.
 #![expect(
     clippy::print_stdout,
@@ -10,26 +10,31 @@
 )]
 
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use saphyr_parser::Parser;
-use workflows::{Condition, Contexts, JobStatus, LintOptions, Scope, SourceFile, lint, parse_payload};
+use workflows::{
+    Condition, Contexts, FileKind, JobStatus, LintOptions, Scope, SourceFile, lint, parse_payload,
+};
 
-/// Files given by `BENCH_FILES` (a folder), else the examples.
-fn files() -> Vec<SourceFile> {
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/examples").to_owned();
-    let folder = std::env::var("BENCH_FILES").unwrap_or(own);
-    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| {
-            entry.path().extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
-        })
-        .filter_map(|entry| {
-            let text = std::fs::read_to_string(entry.path()).ok()?;
-            Some(SourceFile::new(&entry.path().to_string_lossy(), &text))
-        })
-        .collect()
+/// The workflow files of a folder and of those below it.
+fn files_of(folder: &Path) -> Vec<SourceFile> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(files_of(&path));
+        } else if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
+            && let Ok(text) = std::fs::read_to_string(&path)
+        {
+            let file = SourceFile::new(&path.to_string_lossy(), &text);
+            // Actions stand beside workflows in real repositories.
+            files.extend((FileKind::of_path(file.name()) == FileKind::Workflow).then_some(file));
+        }
+    }
+    files
 }
 
 /// The sum over all files of each one's best time: short measurements find a quiet moment on a busy machine.
@@ -89,10 +94,10 @@ fn compare_programs(files: &[SourceFile]) {
     println!("actionlint               {other:>12.1?}  {ratio:.2} x esteira lint (bar: 1.5)");
 }
 
-fn main() {
-    let files = files();
+/// Reading and checking beside the events of the YAML parser.
+fn compare_with_events(files: &[SourceFile]) {
     let bytes: usize = files.iter().map(|file| file.text().len()).sum();
-    let events = best_of_each(&files, |file| {
+    let events = best_of_each(files, |file| {
         let mut parser = Parser::new_from_str(file.text());
         while let Some(Ok(event)) = parser.next_event() {
             black_box(&event);
@@ -101,12 +106,20 @@ fn main() {
     let ratio = |time: Duration| time.as_secs_f64() / events.as_secs_f64();
     println!("{} files, {bytes} bytes", files.len());
     println!("parser events            {events:>12.1?}");
-    let payload = best_of_each(&files, |file| drop(black_box(parse_payload(file))));
+    let payload = best_of_each(files, |file| drop(black_box(parse_payload(file))));
     println!("tree and model           {payload:>12.1?}  {:.2} x events", ratio(payload));
     let options = LintOptions::default();
-    let linted = best_of_each(&files, |file| drop(black_box(lint(file, &options))));
+    let linted = best_of_each(files, |file| drop(black_box(lint(file, &options))));
     println!("tree, model and checks   {linted:>12.1?}  {:.2} x events (bar: 2)", ratio(linted));
-    compare_programs(&files);
+}
+
+fn main() {
+    compare_with_events(&files_of(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"))));
+    if let Ok(folder) = std::env::var("BENCH_FILES") {
+        let files = files_of(Path::new(&folder));
+        compare_with_events(&files);
+        compare_programs(&files);
+    }
 
     let contexts = Contexts::new()
         .with(

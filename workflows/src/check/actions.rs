@@ -318,8 +318,9 @@ pub(super) fn check_reference(checker: &mut Checker<'_>, uses: &Template) {
         let message = format!("{expected}, found '{text}'");
         return checker.error(Code::Uses, span, message);
     }
-    let parts: Vec<&str> = path.split('/').collect();
-    if parts.len() < 2 || parts.iter().take(2).any(|part| part.is_empty()) {
+    let mut parts = path.split('/');
+    let owned = [parts.next(), parts.next()].iter().all(|part| part.is_some_and(|part| !part.is_empty()));
+    if !owned {
         checker.push(
             Diagnostic::warning(Code::Uses, span, format!("the action '{text}' has no owner"))
                 .with_help(expected),

@@ -98,6 +98,12 @@ static STRATEGY: LazyLock<Type> = LazyLock::new(|| {
     ])
 });
 
+/// What every step has.
+static STEP: LazyLock<[Arc<str>; 3]> = LazyLock::new(|| ["outputs", "conclusion", "outcome"].map(Arc::from));
+
+/// What every needed job has.
+static NEED: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["result", "outputs"].map(Arc::from));
+
 static STRING_MAP: LazyLock<Type> = LazyLock::new(|| Type::map_of(Type::String));
 
 /// Types at one place of a workflow; what is not set is unknown.
@@ -159,10 +165,8 @@ impl Known {
     pub(crate) fn enter_job(&mut self, workflow: &Workflow, job: &Job, outputs_of: &dyn Fn(&Job) -> Type) {
         let needs = job.needs.iter().filter_map(|need| {
             let needed = workflow.job(need)?;
-            let result = Type::closed(vec![
-                (Arc::from("result"), Type::String),
-                (Arc::from("outputs"), outputs_of(needed)),
-            ]);
+            let types = [Type::String, outputs_of(needed)];
+            let result = Type::closed(NEED.iter().cloned().zip(types).collect());
             Some((Arc::from(needed.id.value.as_str()), result))
         });
         self.needs = Type::closed(needs.collect());
@@ -187,11 +191,8 @@ impl Known {
     /// Makes a step known to those after it.
     pub(crate) fn add_step(&mut self, step: &Step, outputs: Type) {
         let Some(id) = &step.id else { return };
-        let entry = Type::closed(vec![
-            (Arc::from("outputs"), outputs),
-            (Arc::from("conclusion"), Type::String),
-            (Arc::from("outcome"), Type::String),
-        ]);
+        let names = STEP.iter().cloned();
+        let entry = Type::closed(names.zip([outputs, Type::String, Type::String]).collect());
         if let Type::Object(steps) = &mut self.steps {
             Arc::make_mut(steps).properties.push((Arc::from(id.value.as_str()), entry));
         }

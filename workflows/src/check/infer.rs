@@ -56,7 +56,7 @@ impl<'a> Infer<'a> {
         match &expr.kind {
             ExprKind::Literal(value) => Type::of_value(value),
             ExprKind::Context(name) => self.context(name, expr),
-            ExprKind::Index { of, index } => self.index(of, index),
+            ExprKind::Index(pair) => self.index(&pair.0, &pair.1),
             ExprKind::Star { of } => match self.infer(of) {
                 Type::Array(items) => Type::Array(items),
                 Type::Object(object) => {
@@ -75,7 +75,8 @@ impl<'a> Infer<'a> {
                 self.infer(operand);
                 Type::Bool
             }
-            ExprKind::Compare { comparison, left, right } => {
+            ExprKind::Compare(comparison, sides) => {
+                let (left, right) = &**sides;
                 let (left_type, right_type) = (self.infer(left), self.infer(right));
                 self.compare(*comparison, &left_type, &right_type, left.start as usize..right.range().end);
                 Type::Bool
@@ -312,7 +313,7 @@ fn literal(expr: &Expr) -> Option<&Value> {
 fn is_filtered(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Star { .. } => true,
-        ExprKind::Index { of, .. } => is_filtered(of),
+        ExprKind::Index(pair) => is_filtered(&pair.0),
         _ => false,
     }
 }

@@ -9,7 +9,7 @@ use super::{actions, jobs, scripts};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::expr::{Template, text};
 use crate::model::{Action, Mode, Runs, Step, StepKind, parse_action_with};
-use crate::shell::Shell;
+use crate::shell::{BUILT_IN, Shell};
 
 pub(super) fn check(
     checker: &mut Checker<'_>,
@@ -57,7 +57,7 @@ fn check_kind(
     match &step.kind {
         StepKind::Run { script, shell, working_directory } => {
             checker.template(script, place, Use::Script, known);
-            if script.as_literal_text().is_some_and(|text| text.trim().is_empty()) {
+            if script.as_literal().is_some_and(|text| text.to_shared_text().trim().is_empty()) {
                 checker.warn(Code::EmptyValue, script.span(), "the script is empty");
             }
             scripts::check(checker, script);
@@ -103,7 +103,9 @@ pub(super) fn check_shell(checker: &mut Checker<'_>, shell: Option<&Template>, w
     let Some(template) = shell.filter(|template| !template.has_expression()) else { return };
     let value = template.as_literal_text().filter(|value| !value.is_empty());
     let Some(value) = value else { return };
-    if let Err(message) = Shell::parse(&value) {
+    if !BUILT_IN.contains(&value.as_str())
+        && let Err(message) = Shell::parse(&value)
+    {
         checker.push(
             Diagnostic::warning(Code::Shell, template.span(), message)
                 .with_help(format!("to run it with arguments write '{value} {{0}}'")),

@@ -49,7 +49,7 @@ pub(crate) fn find(root: &Expr) -> Vec<Untrusted<'_>> {
 
 fn visit<'e>(expr: &'e Expr, found: &mut Vec<Untrusted<'e>>) {
     match &expr.kind {
-        ExprKind::Index { of, index } => {
+        ExprKind::Index(pair) => {
             if let Some(path) = path_of(expr)
                 && path.first().is_some_and(|first| {
                     first.eq_ignore_ascii_case("event") || first.eq_ignore_ascii_case("head_ref")
@@ -59,12 +59,12 @@ fn visit<'e>(expr: &'e Expr, found: &mut Vec<Untrusted<'e>>) {
                 found.push(Untrusted { expr, path: format!("github.{}", known.join(".")) });
                 return;
             }
-            visit(of, found);
-            visit(index, found);
+            visit(&pair.0, found);
+            visit(&pair.1, found);
         }
         ExprKind::Star { of } => visit(of, found),
         // Comparisons and searches give booleans, which nobody can inject.
-        ExprKind::Not(_) | ExprKind::Compare { .. } | ExprKind::Literal(_) | ExprKind::Context(_) => {}
+        ExprKind::Not(_) | ExprKind::Compare(..) | ExprKind::Literal(_) | ExprKind::Context(_) => {}
         ExprKind::And(items) | ExprKind::Or(items) => items.iter().for_each(|item| visit(item, found)),
         ExprKind::Call { function, arguments } => match function {
             Function::Contains | Function::StartsWith | Function::EndsWith | Function::HashFiles => {}
@@ -84,7 +84,8 @@ fn path_of(expr: &Expr) -> Option<Vec<&str>> {
     let mut at = expr;
     loop {
         match &at.kind {
-            ExprKind::Index { of, index } => {
+            ExprKind::Index(pair) => {
+                let (of, index) = &**pair;
                 names.push(index.literal_text().map_or("*", |name| &**name));
                 at = of;
             }

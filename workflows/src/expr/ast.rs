@@ -113,11 +113,8 @@ pub(crate) enum Comparison {
 pub(crate) enum ExprKind {
     Literal(Value),
     Context(ContextName),
-    /// `of.name` and `of[index]`.
-    Index {
-        of: Box<Expr>,
-        index: Box<Expr>,
-    },
+    /// `of.name` and `of[index]`: what is looked into, and by what.
+    Index(Box<(Expr, Expr)>),
     /// `of.*` and `of[*]`.
     Star {
         of: Box<Expr>,
@@ -127,11 +124,7 @@ pub(crate) enum ExprKind {
         arguments: Vec<Expr>,
     },
     Not(Box<Expr>),
-    Compare {
-        comparison: Comparison,
-        left: Box<Expr>,
-        right: Box<Expr>,
-    },
+    Compare(Comparison, Box<(Expr, Expr)>),
     And(Vec<Expr>),
     Or(Vec<Expr>),
 }
@@ -163,14 +156,10 @@ impl Expr {
         visit(self);
         match &self.kind {
             ExprKind::Literal(_) | ExprKind::Context(_) => {}
-            ExprKind::Index { of, index } => {
-                of.walk(visit);
-                index.walk(visit);
-            }
             ExprKind::Star { of } | ExprKind::Not(of) => of.walk(visit),
-            ExprKind::Compare { left, right, .. } => {
-                left.walk(visit);
-                right.walk(visit);
+            ExprKind::Index(pair) | ExprKind::Compare(_, pair) => {
+                pair.0.walk(visit);
+                pair.1.walk(visit);
             }
             ExprKind::Call { arguments: items, .. } | ExprKind::And(items) | ExprKind::Or(items) => {
                 for item in items {

@@ -1,6 +1,8 @@
 //! The value of an `if`: raw text or one `${{ }}`, with `success()` implied where no status function
 //! is called.
 
+use std::sync::Arc;
+
 use super::error::EvalError;
 use super::scope::{JobStatus, Scope};
 use super::template::{Template, TemplateKind};
@@ -30,7 +32,7 @@ enum Form {
     Expression(Expression),
     /// Text around `${{ }}`: true unless it comes out empty.
     Text,
-    Wrong(SyntaxError),
+    Wrong(Box<SyntaxError>),
 }
 
 impl Condition {
@@ -45,7 +47,7 @@ impl Condition {
         let form = match text.kind() {
             TemplateKind::Expression(expression) => Form::Expression(expression.clone()),
             // Includes `${{ 'text' }}`: a lone string literal is text, which is then read as the expression.
-            TemplateKind::Literal(value) => parse(&value.to_shared_text()),
+            TemplateKind::Literal(value) => parse(value.to_shared_text()),
             TemplateKind::Mixed(_) => Form::Text,
             TemplateKind::Wrong(error) => Form::Wrong(error.clone()),
         };
@@ -114,7 +116,7 @@ impl Condition {
         match &self.form {
             Form::Expression(expression) => Ok(expression.eval(scope)?.is_truthy()),
             Form::Text => Ok(!self.text.eval_string(scope)?.is_empty()),
-            Form::Wrong(error) => Err(EvalError::Syntax(error.clone())),
+            Form::Wrong(error) => Err(EvalError::Syntax((**error).clone())),
         }
     }
 
@@ -125,10 +127,10 @@ impl Condition {
 }
 
 /// An empty condition is no condition: only the implied `success()` counts.
-fn parse(text: &str) -> Form {
-    let text = if text.trim().is_empty() { "true" } else { text };
-    match Expression::parse(text) {
+fn parse(text: Arc<str>) -> Form {
+    let text = if text.trim().is_empty() { "true".into() } else { text };
+    match Expression::parse_in(&text, 0..text.len()) {
         Ok(expression) => Form::Expression(expression),
-        Err(error) => Form::Wrong(error),
+        Err(error) => Form::Wrong(Box::new(error)),
     }
 }

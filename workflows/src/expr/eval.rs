@@ -53,10 +53,11 @@ impl<'a> Evaluator<'a> {
         Ok(match &expr.kind {
             ExprKind::Literal(value) => value.clone(),
             ExprKind::Context(name) => self.context(name)?,
-            ExprKind::Index { .. } | ExprKind::Star { .. } => self.operand(expr)?.value,
+            ExprKind::Index(_) | ExprKind::Star { .. } => self.operand(expr)?.value,
             ExprKind::Call { function, arguments } => functions::call(self, *function, arguments)?,
             ExprKind::Not(operand) => Value::Bool(!self.eval(operand)?.is_truthy()),
-            ExprKind::Compare { comparison, left, right } => {
+            ExprKind::Compare(comparison, sides) => {
+                let (left, right) = &**sides;
                 let (left, right) = (self.eval(left)?, self.eval(right)?);
                 Value::Bool(compare_values(*comparison, &left, &right))
             }
@@ -90,7 +91,8 @@ impl<'a> Evaluator<'a> {
 
     fn operand(&mut self, expr: &Expr) -> Result<Operand, EvalError> {
         match &expr.kind {
-            ExprKind::Index { of, index } => {
+            ExprKind::Index(pair) => {
+                let (of, index) = &**pair;
                 if matches!(of.kind, ExprKind::Context(ContextName::Known(Context::Github)))
                     && index.literal_text().is_some_and(|name| name.eq_ignore_ascii_case("token"))
                 {

@@ -1,13 +1,14 @@
 //! Text of an expression to tokens. Every token knows its byte range, so that errors can point into
 //! the string they come from.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::error::{SyntaxError, SyntaxErrorKind};
 use super::text;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Token {
+pub(crate) enum Token<'s> {
     Open,
     Close,
     OpenIndex,
@@ -27,13 +28,13 @@ pub(crate) enum Token {
     Null,
     Bool(bool),
     Number(f64),
-    Text(String),
+    Text(Cow<'s, str>),
     /// A name after a point.
-    Property(String),
+    Property(&'s str),
     /// A name that a parenthesis follows.
-    Function(String),
+    Function(&'s str),
     /// A name of a context.
-    Name(String),
+    Name(&'s str),
     End,
 }
 
@@ -52,7 +53,7 @@ impl<'s> Lexer<'s> {
     }
 
     /// The next token and its byte range.
-    pub(crate) fn next(&mut self) -> Result<(Token, Range<usize>), SyntaxError> {
+    pub(crate) fn next(&mut self) -> Result<(Token<'s>, Range<usize>), SyntaxError> {
         let rest = &self.source[self.at..];
         self.at += rest.len() - rest.trim_start().len();
         let start = self.at;
@@ -98,31 +99,31 @@ impl<'s> Lexer<'s> {
         Ok((token, start..self.at))
     }
 
-    fn take(&mut self, length: usize, token: Token) -> Token {
+    fn take(&mut self, length: usize, token: Token<'s>) -> Token<'s> {
         self.at += length;
         token
     }
 
-    fn read_text(&mut self) -> Result<Token, SyntaxError> {
+    fn read_text(&mut self) -> Result<Token<'s>, SyntaxError> {
         let start = self.at;
         let body = &self.source[start + 1..];
-        let mut value = String::new();
         let mut from = 0;
         while let Some(quote) = body[from..].find('\'') {
-            value.push_str(&body[from..from + quote]);
-            from += quote + 1;
+            let end = from + quote;
+            from = end + 1;
             if body[from..].starts_with('\'') {
-                value.push('\'');
                 from += 1;
             } else {
                 self.at = start + 1 + from;
-                return Ok(Token::Text(value));
+                let text = &body[..end];
+                let doubled = text.contains('\'');
+                return Ok(Token::Text(if doubled { text.replace("''", "'").into() } else { text.into() }));
             }
         }
         Err(SyntaxError::unexpected(SyntaxErrorKind::Lexing, self.source, start..self.source.len()))
     }
 
-    fn read_number(&mut self) -> Result<Token, SyntaxError> {
+    fn read_number(&mut self) -> Result<Token<'s>, SyntaxError> {
         let start = self.at;
         let word = &self.source[start..start + word_length(&self.source[start..])];
         let number = text::parse_number(word);
@@ -133,7 +134,7 @@ impl<'s> Lexer<'s> {
         Ok(Token::Number(number))
     }
 
-    fn read_name(&mut self) -> Result<Token, SyntaxError> {
+    fn read_name(&mut self) -> Result<Token<'s>, SyntaxError> {
         let start = self.at;
         let rest = &self.source[start..];
         let length =
@@ -145,7 +146,7 @@ impl<'s> Lexer<'s> {
         }
         self.at += length;
         if self.after_dot {
-            return Ok(Token::Property(name.to_owned()));
+            return Ok(Token::Property(name));
         }
         Ok(match name {
             "null" => Token::Null,
@@ -153,8 +154,8 @@ impl<'s> Lexer<'s> {
             "false" => Token::Bool(false),
             "NaN" => Token::Number(f64::NAN),
             "Infinity" => Token::Number(f64::INFINITY),
-            _ if self.source[self.at..].trim_start().starts_with('(') => Token::Function(name.to_owned()),
-            _ => Token::Name(name.to_owned()),
+            _ if self.source[self.at..].trim_start().starts_with('(') => Token::Function(name),
+            _ => Token::Name(name),
         })
     }
 

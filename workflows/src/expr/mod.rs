@@ -19,6 +19,7 @@ pub(crate) mod template;
 pub(crate) mod text;
 pub(crate) mod value;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use ast::Function;
@@ -47,7 +48,9 @@ use eval::Evaluator;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Expression {
-    source: Arc<str>,
+    /// The text that contains it.
+    text: Arc<str>,
+    range: Range<usize>,
     /// `None` for an empty expression, whose value is null.
     root: Option<Arc<Expr>>,
 }
@@ -56,13 +59,23 @@ impl Expression {
     /// Parses the text between the braces. Unknown functions and wrong argument counts are errors;
     /// unknown contexts are met at evaluation or by the checker.
     pub fn parse(source: &str) -> Result<Self, SyntaxError> {
-        let root = parser::parse(source)?;
-        Ok(Self { source: source.into(), root: root.map(Arc::new) })
+        Self::parse_in(&source.into(), 0..source.len())
+    }
+
+    /// Parses a part of a text, which is kept as it is.
+    pub(crate) fn parse_in(text: &Arc<str>, range: Range<usize>) -> Result<Self, SyntaxError> {
+        let root = parser::parse(&text[range.clone()])?;
+        Ok(Self { text: text.clone(), range, root: root.map(Arc::new) })
     }
 
     /// The text it was parsed from.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.text[self.range.clone()]
+    }
+
+    /// Where its text begins in the scalar that contains it.
+    pub(crate) const fn start(&self) -> usize {
+        self.range.start
     }
 
     /// Whether there is nothing but white space.

@@ -41,7 +41,7 @@ pub(crate) fn parse(source: &str) -> Result<Option<Expr>, SyntaxError> {
 struct Parser<'s> {
     source: &'s str,
     lexer: Lexer<'s>,
-    token: Token,
+    token: Token<'s>,
     range: Range<usize>,
     previous: Range<usize>,
     groups: usize,
@@ -55,7 +55,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn accept(&mut self, token: &Token) -> Result<bool, SyntaxError> {
+    fn accept(&mut self, token: &Token<'_>) -> Result<bool, SyntaxError> {
         if self.token == *token {
             self.advance()?;
             return Ok(true);
@@ -149,7 +149,7 @@ impl Parser<'_> {
 
     fn compare(&self, comparison: Comparison, left: Expr, right: Expr) -> Result<Expr, SyntaxError> {
         let (start, below) = (left.start as usize, left.height.max(right.height));
-        let kind = ExprKind::Compare { comparison, left: Box::new(left), right: Box::new(right) };
+        let kind = ExprKind::Compare(comparison, Box::new((left, right)));
         self.node(kind, start, below)
     }
 
@@ -178,9 +178,8 @@ impl Parser<'_> {
                 Token::Dot | Token::OpenIndex if on_literal => return Err(self.unexpected()),
                 Token::Dot => {
                     self.advance()?;
-                    operand = match std::mem::replace(&mut self.token, Token::Star) {
+                    operand = match self.token {
                         Token::Property(name) => {
-                            self.token = Token::Property(name.clone());
                             let range = self.range.clone();
                             self.advance()?;
                             let index = literal(Value::from(name), range);
@@ -190,10 +189,7 @@ impl Parser<'_> {
                             self.advance()?;
                             self.star(operand, start)?
                         }
-                        other => {
-                            self.token = other;
-                            return Err(self.unexpected());
-                        }
+                        _ => return Err(self.unexpected()),
                     };
                 }
                 Token::OpenIndex => {
@@ -217,7 +213,7 @@ impl Parser<'_> {
 
     fn index(&self, of: Expr, index: Expr, start: usize) -> Result<Expr, SyntaxError> {
         let below = of.height.max(index.height);
-        self.node(ExprKind::Index { of: Box::new(of), index: Box::new(index) }, start, below)
+        self.node(ExprKind::Index(Box::new((of, index))), start, below)
     }
 
     fn star(&self, of: Expr, start: usize) -> Result<Expr, SyntaxError> {
@@ -236,7 +232,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn close(&mut self, token: &Token) -> Result<(), SyntaxError> {
+    fn close(&mut self, token: &Token<'_>) -> Result<(), SyntaxError> {
         if self.accept(token)? { Ok(()) } else { Err(self.unexpected()) }
     }
 
@@ -247,7 +243,7 @@ impl Parser<'_> {
             Token::Null => Value::Null,
             Token::Bool(value) => Value::Bool(value),
             Token::Number(value) => Value::Number(value),
-            Token::Text(value) => Value::from(value),
+            Token::Text(value) => Value::string(&*value),
             Token::Open => {
                 self.enter()?;
                 self.advance()?;
@@ -257,11 +253,11 @@ impl Parser<'_> {
                 return Ok(inner);
             }
             Token::Name(name) => {
-                let context = ContextName::from_name(&name);
+                let context = ContextName::from_name(name);
                 self.advance()?;
                 return self.node(ExprKind::Context(context), range.start, 0);
             }
-            Token::Function(name) => return self.parse_call(&name, range),
+            Token::Function(name) => return self.parse_call(name, range),
             other => {
                 self.token = other;
                 return Err(self.unexpected());

@@ -36,14 +36,14 @@ pub(crate) enum TemplateKind {
     Literal(Value),
     Expression(Expression),
     Mixed(Arc<[Segment]>),
-    Wrong(SyntaxError),
+    Wrong(Box<SyntaxError>),
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Segment {
-    Text(Arc<str>),
-    /// An expression and where its text begins in the scalar.
-    Expression(Expression, usize),
+    /// Where the text stands in the scalar.
+    Text(Range<usize>),
+    Expression(Expression),
 }
 
 impl Template {
@@ -70,7 +70,7 @@ impl Template {
             None if !raw.as_bytes().contains(&b'$') || !raw.contains("${{") => {
                 TemplateKind::Literal(Value::String(raw.clone()))
             }
-            None => split(&raw).unwrap_or_else(TemplateKind::Wrong),
+            None => split(&raw).unwrap_or_else(|error| TemplateKind::Wrong(Box::new(error))),
         };
         Self { span, style, raw, kind }
     }
@@ -127,13 +127,11 @@ impl Template {
             TemplateKind::Mixed(segments) => (None, segments),
             TemplateKind::Literal(_) | TemplateKind::Wrong(_) => (None, &[]),
         };
-        let offset = single.map_or(0, |expression| expression_offset(&self.raw, expression));
-        single.map(|expression| (expression, offset)).into_iter().chain(segments.iter().filter_map(
-            |segment| match segment {
-                Segment::Expression(expression, offset) => Some((expression, *offset)),
-                Segment::Text(_) => None,
-            },
-        ))
+        let among = segments.iter().filter_map(|segment| match segment {
+            Segment::Expression(expression) => Some(expression),
+            Segment::Text(_) => None,
+        });
+        single.into_iter().chain(among).map(|expression| (expression, expression.start()))
     }
 
     /// The value: of the expression's own type when the whole scalar is one, text otherwise.
@@ -146,14 +144,14 @@ impl Template {
         match &self.kind {
             TemplateKind::Literal(value) => Ok(Evaluated { value: value.clone(), secret: false }),
             TemplateKind::Expression(expression) => expression.eval_tracked(scope),
-            TemplateKind::Wrong(error) => Err(EvalError::Syntax(error.clone())),
+            TemplateKind::Wrong(error) => Err(EvalError::Syntax((**error).clone())),
             TemplateKind::Mixed(segments) => {
                 let mut run = Evaluator::new(scope);
                 let mut joined = String::new();
                 for segment in &**segments {
                     match segment {
-                        Segment::Text(text) => joined.push_str(text),
-                        Segment::Expression(expression, _) => {
+                        Segment::Text(range) => joined.push_str(&self.raw[range.clone()]),
+                        Segment::Expression(expression) => {
                             if let Some(root) = expression.root() {
                                 let text = run.eval(root)?.to_shared_text();
                                 run.charge(text.len())?;
@@ -227,8 +225,11 @@ impl Template {
         let length: usize = segments
             .iter()
             .map(|segment| match segment {
-                Segment::Text(text) => text.encode_utf16().count() + text.matches(['\'', '{', '}']).count(),
-                Segment::Expression(expression, _) => expression.source().encode_utf16().count() + 5,
+                Segment::Text(range) => {
+                    let text = &self.raw[range.clone()];
+                    text.encode_utf16().count() + text.matches(['\'', '{', '}']).count()
+                }
+                Segment::Expression(expression) => expression.source().encode_utf16().count() + 5,
             })
             .sum();
         length + "format('')".len() > super::parser::MAX_LENGTH
@@ -248,13 +249,6 @@ fn describe(value: &Value) -> String {
         Value::Null => "nothing".to_owned(),
         other => format!("'{}'", other.to_text()),
     }
-}
-
-/// Offset of a lone expression's text behind its `${{`.
-fn expression_offset(raw: &str, expression: &Expression) -> usize {
-    let from = raw.find("${{").map_or(0, |at| at + 3);
-    let inner = &raw[from..];
-    from + (inner.len() - inner.trim_start().len()).min(inner.len().saturating_sub(expression.source().len()))
 }
 
 /// End of the expression that starts `text`: the first `}}` outside of single quotes.
@@ -291,21 +285,21 @@ fn split(raw: &Arc<str>) -> Result<TemplateKind, SyntaxError> {
                 ..SyntaxError::plain("An expression was expected", open..body + length + 2)
             });
         }
-        let expression = Expression::parse(text).map_err(|mut error| {
+        let expression = Expression::parse_in(raw, offset..offset + text.len()).map_err(|mut error| {
             error.range = error.range.start + offset..error.range.end + offset;
             error
         })?;
         if open > at {
-            segments.push(Segment::Text(raw[at..open].into()));
+            segments.push(Segment::Text(at..open));
         }
-        segments.push(Segment::Expression(expression, offset));
+        segments.push(Segment::Expression(expression));
         at = body + length + 2;
     }
     if at < raw.len() {
-        segments.push(Segment::Text(raw[at..].into()));
+        segments.push(Segment::Text(at..raw.len()));
     }
     match segments.as_slice() {
-        [Segment::Expression(expression, _)] => {
+        [Segment::Expression(expression)] => {
             // A lone string literal is that text, to be read as if it had been written without braces.
             let literal = expression.root().and_then(|root| root.literal_text()).cloned();
             Ok(literal.map_or_else(

@@ -108,8 +108,9 @@ pub(super) enum StepPlace {
 
 /// The steps of a sequence; null items are dropped with a finding.
 pub(super) fn read_steps(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for item in reader.sequence(node, "'steps'") {
+    let items = reader.sequence(node, "'steps'");
+    let mut steps = Vec::with_capacity(items.len());
+    for item in items {
         if item.is_null() {
             reader.unexpected(item, "a step", "a mapping");
         } else if let Some(group) = parallel_group(item, place) {

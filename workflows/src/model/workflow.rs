@@ -126,7 +126,9 @@ fn read_workflow(reader: &mut Reader<'_>, root: &Node<'_>) -> Workflow {
             "concurrency" => workflow.concurrency = read_concurrency(reader, value),
             "jobs" => {
                 has_jobs = true;
-                for job in reader.any_mapping(value, "'jobs'") {
+                let jobs = reader.any_mapping(value, "'jobs'");
+                workflow.jobs.reserve_exact(jobs.len());
+                for job in jobs {
                     if let Some(job) = read_job(reader, &job.key, &job.value) {
                         workflow.jobs.push(job);
                     }

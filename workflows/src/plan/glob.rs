@@ -108,7 +108,7 @@ impl Glob {
 
 fn parse(pattern: &str) -> Result<Vec<Piece>, GlobError> {
     let wrong = |at: usize, message: &str| GlobError { at, message: message.to_owned() };
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pieces: Vec<Piece> = Vec::with_capacity(pattern.len());
     let mut chars = pattern.char_indices().peekable();
     let mut previous = None;
     while let Some((at, c)) = chars.next() {

@@ -93,12 +93,15 @@ fn too_many(count: usize) -> String {
 
 /// Combination `number` of the cross product; the last axis varies fastest.
 fn combination(axes: &[(&str, &[Value])], mut number: usize) -> Object {
-    let mut picked = Vec::with_capacity(axes.len());
-    for (key, values) in axes.iter().rev() {
-        picked.push((*key, values[number % values.len()].clone()));
-        number /= values.len();
-    }
-    picked.into_iter().rev().collect()
+    let mut combinations: usize = axes.iter().map(|(_, values)| values.len()).product();
+    axes.iter()
+        .map(|(key, values)| {
+            combinations /= values.len();
+            let value = values[number / combinations].clone();
+            number %= combinations;
+            (*key, value)
+        })
+        .collect()
 }
 
 /// Items of `include` and `exclude`.

@@ -433,7 +433,23 @@ impl<'s> Builder<'s> {
             None => Resolved::Text,
             Some(tag) => self.tagged(tag, &text, style, span),
         };
+        let text = self.borrowed(text, span, style);
         Node { span, kind: NodeKind::Scalar(Scalar { text, style, resolved }) }
+    }
+
+    /// The parser copies every text; most stand in the source as they are.
+    fn borrowed(&self, text: Cow<'s, str>, span: Span, style: ScalarStyle) -> Cow<'s, str> {
+        let quote = match style {
+            ScalarStyle::Plain => 0,
+            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
+            ScalarStyle::Literal | ScalarStyle::Folded => return text,
+        };
+        let source: &'s str = self.cursor.text;
+        let start = (span.start as usize + quote).saturating_sub(self.cursor.skipped);
+        match source.get(start..start + text.len()) {
+            Some(written) if *written == *text => Cow::Borrowed(written),
+            _ => text,
+        }
     }
 
     /// A scalar with an explicit type.
