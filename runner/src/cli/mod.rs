@@ -167,12 +167,27 @@ fn print(text: &str) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::Arguments;
 
     #[test]
     fn the_command_line_holds_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pair_without_separator_is_a_wrong_use() {
+        let flags = [
+            ("--matrix", "KEY:VALUE"),
+            ("--var", "NAME=VALUE"),
+            ("--input", "NAME=VALUE"),
+            ("-P", "NAME=VALUE"),
+        ];
+        for (flag, form) in flags {
+            let error = Arguments::try_parse_from(["esteira", "exec", flag, "os"]).expect_err("malformed");
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(form), "{error}");
+        }
     }
 }

@@ -14,16 +14,19 @@ pub(super) fn placement(image: &str) -> Placement {
     if image == "-self-hosted" { Placement::Host } else { Placement::Docker(image.to_owned()) }
 }
 
-pub(super) fn pairs(entries: &[String], flag: &str) -> Result<Vec<(String, String)>, Refused> {
-    entries
-        .iter()
-        .map(|entry| {
-            entry
-                .split_once('=')
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .ok_or_else(|| Refused(format!("{flag} {entry}: write NAME=VALUE")))
-        })
-        .collect()
+/// The value of a flag that takes `NAME=VALUE`.
+pub(super) fn pair(entry: &str) -> Result<(String, String), String> {
+    split(entry, '=').ok_or_else(|| "write NAME=VALUE".to_owned())
+}
+
+/// The value of `--matrix`.
+pub(super) fn axis(entry: &str) -> Result<(String, String), String> {
+    split(entry, ':').ok_or_else(|| "write KEY:VALUE".to_owned())
+}
+
+fn split(entry: &str, separator: char) -> Option<(String, String)> {
+    let (name, value) = entry.split_once(separator)?;
+    Some((name.to_owned(), value.to_owned()))
 }
 
 /// The entries of a file, and after them those of the command line, which win.

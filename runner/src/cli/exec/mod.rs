@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::Args;
-use given::{file_if_there, pairs, placement, secrets, with_file};
+use given::{axis, file_if_there, pair, placement, secrets, with_file};
 use official::OfficialFlags;
 use session::Session;
 use workflows::{Code, LintOptions, Scope, SourceFile, Value, Workflow, lint, parse_payload, plan};
@@ -83,26 +83,26 @@ pub(super) struct ExecArgs {
     #[arg(short, long)]
     secret: Vec<String>,
     /// A variable of the `vars` context, `NAME=VALUE`.
-    #[arg(long)]
-    var: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    var: Vec<(String, String)>,
     /// An input of a dispatched workflow, `NAME=VALUE`.
-    #[arg(long)]
-    input: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    input: Vec<(String, String)>,
     /// Run only this value of a matrix, `KEY:VALUE`.
-    #[arg(short, long)]
-    matrix: Vec<String>,
+    #[arg(short, long, value_name = "KEY:VALUE", value_parser = axis)]
+    matrix: Vec<(String, String)>,
     /// The image of every label; `-self-hosted` runs on this machine.
     #[arg(short, long, allow_hyphen_values = true)]
     image: Option<String>,
     /// The image of one label, `LABEL=IMAGE`.
-    #[arg(short = 'P', long)]
-    platform: Vec<String>,
+    #[arg(short = 'P', long, value_name = "LABEL=IMAGE", value_parser = pair)]
+    platform: Vec<(String, String)>,
     /// Where actions without a host come from.
     #[arg(long, default_value = "https://github.com")]
     default_actions_url: String,
     /// A folder that stands for an action's repository, `OWNER/NAME[@REF]=PATH`.
-    #[arg(long)]
-    local_action: Vec<String>,
+    #[arg(long, value_name = "NAME=PATH", value_parser = pair)]
+    local_action: Vec<(String, String)>,
     /// Fetch nothing: use what is in the store.
     #[arg(long)]
     offline: bool,
@@ -197,7 +197,7 @@ async fn execute(args: &ExecArgs, console: &Console, environ: &Environ) -> Resul
     let spec = EventSpec {
         name: event_name,
         payload: args.eventpath.clone(),
-        inputs: with_file(args.input_file.as_deref(), pairs(&args.input, "--input")?)?,
+        inputs: with_file(args.input_file.as_deref(), args.input.clone())?,
         actor: args.actor.clone().unwrap_or_else(|| "nektos/act".to_owned()),
         server: server.unwrap_or_else(|| "https://gitea.com".to_owned()).trim_end_matches('/').to_owned(),
     };
@@ -554,11 +554,10 @@ fn options(
         github.insert("token", token.expose().as_str());
     }
     let mut by_name = HashMap::new();
-    for (label, image) in pairs(&args.platform, "--platform")? {
-        by_name.insert(label, placement(&image));
+    for (label, image) in &args.platform {
+        by_name.insert(label.clone(), placement(image));
     }
-    let local = pairs(&args.local_action, "--local-action")?;
-    let mut vars = with_file(args.var_file.as_deref(), pairs(&args.var, "--var")?)?;
+    let mut vars = with_file(args.var_file.as_deref(), args.var.clone())?;
     if args.official.debug {
         vars.push(("ACTIONS_STEP_DEBUG".to_owned(), "true".to_owned()));
     }
@@ -568,16 +567,7 @@ fn options(
         secrets,
         vars,
         jobs: args.job.clone(),
-        matrix: args
-            .matrix
-            .iter()
-            .map(|entry| {
-                entry
-                    .split_once(':')
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .ok_or_else(|| Refused(format!("--matrix {entry}: write KEY:VALUE")))
-            })
-            .collect::<Result<_, _>>()?,
+        matrix: args.matrix.clone(),
         placements: (by_name, other),
         parallel: args
             .concurrent_jobs
@@ -589,7 +579,7 @@ fn options(
             token,
             workflows_with_actions: args.gitea_instance.is_none(),
             patch: true,
-            local: local.into_iter().map(|(name, path)| (name, PathBuf::from(path))).collect(),
+            local: args.local_action.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect(),
         },
         working_tree: (!args.no_skip_checkout).then(|| Arc::new(WorkingTree::new(root.to_owned()))),
         runner: RunnerFacts {
