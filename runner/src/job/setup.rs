@@ -143,21 +143,13 @@ impl<E: JobEnv> JobRun<'_, E> {
         let contexts = self.contexts(&Frame::default(), &self.state.env, None);
         let status = self.status_of_job();
         for defaults in [&work.workflow().defaults, &work.job().defaults].into_iter().flatten() {
-            let wrong = |error| format!("defaults.run cannot be evaluated: {error}");
-            if let Some(shell) = &defaults.shell {
-                let text = self
-                    .answered(&contexts, &status, |scope| shell.eval_string(scope))
-                    .await
-                    .map_err(wrong)?;
-                self.run_defaults.0 = Some(text);
-            }
-            if let Some(directory) = &defaults.working_directory {
-                let text = self
-                    .answered(&contexts, &status, |scope| directory.eval_string(scope))
-                    .await
-                    .map_err(wrong)?;
-                self.run_defaults.1 = Some(text);
-            }
+            let (shell, directory) = self
+                .answered(&contexts, &status, |scope| defaults.eval(scope))
+                .await
+                .map_err(|error| format!("defaults.run cannot be evaluated: {error}"))?;
+            // The job's own win over those of the workflow, each by itself.
+            self.run_defaults.0 = shell.or_else(|| self.run_defaults.0.take());
+            self.run_defaults.1 = directory.or_else(|| self.run_defaults.1.take());
         }
         let planned = plan_steps(&work.job().steps, "", None, uses, &self.actions, &work.origin());
         Ok(Frame { planned, ..Frame::default() })

@@ -67,6 +67,7 @@ fn check_keys(checker: &mut Checker<'_>, job: &Job, known: &Known) {
         checker.optional(concurrency.cancel_in_progress.as_ref(), Place::JobKey, Use::Bool, known);
     }
     if let Some(defaults) = &job.defaults {
+        checker.optional(defaults.whole.as_ref(), Place::JobDefaults, Use::Mapping, known);
         checker.optional(defaults.shell.as_ref(), Place::JobDefaults, Use::Text, known);
         checker.optional(defaults.working_directory.as_ref(), Place::JobDefaults, Use::Text, known);
         steps::check_shell(checker, defaults.shell.as_ref(), labels::is_windows(job));

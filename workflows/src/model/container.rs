@@ -95,7 +95,8 @@ pub(super) fn read_container(
         return Some(container);
     }
     let keys: &[&str] = if service { &SERVICE_KEYS } else { &CONTAINER_KEYS };
-    for entry in reader.mapping(node, what, keys) {
+    let entries = reader.computed_mapping(node, what, keys);
+    for entry in entries {
         let value = &entry.value;
         match entry.key.as_text().unwrap_or("") {
             "image" => container.image = reader.filled_template(value, "'image'"),
@@ -113,7 +114,8 @@ pub(super) fn read_container(
             _ => {}
         }
     }
-    if node.as_mapping().is_some() && node.get("image").is_none() {
+    let computed = entries.iter().any(|entry| entry.key.as_text().is_some_and(|key| key.contains("${{")));
+    if node.as_mapping().is_some() && node.get("image").is_none() && !computed {
         reader.missing(node, what, "image");
     }
     Some(container)
@@ -125,7 +127,7 @@ fn read_credentials(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Credenti
         credentials.whole = Some(reader.expression_in_place_of(node, "'credentials'", "a mapping")?);
         return Some(credentials);
     }
-    for entry in reader.mapping(node, "'credentials'", &["username", "password"]) {
+    for entry in reader.computed_mapping(node, "'credentials'", &["username", "password"]) {
         match entry.key.as_text().unwrap_or("") {
             "username" => credentials.username = reader.filled_template(&entry.value, "'username'"),
             "password" => credentials.password = reader.filled_template(&entry.value, "'password'"),

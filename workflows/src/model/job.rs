@@ -7,6 +7,7 @@ use super::{Condition, Template, TemplateMap, TemplateNode};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Node, NodeKind, Resolved};
+use crate::{EvalError, Scope, Value};
 
 /// One job.
 #[derive(Debug, Clone)]
@@ -69,9 +70,34 @@ pub enum RunsOn {
     },
 }
 
+impl RunDefaults {
+    /// `shell` and `working-directory`, as far as they are set.
+    pub fn eval(&self, scope: &Scope<'_>) -> Result<(Option<String>, Option<String>), EvalError> {
+        let Some(whole) = &self.whole else {
+            let text = |template: &Option<Template>| {
+                template.as_ref().map(|template| template.eval_string(scope)).transpose()
+            };
+            return Ok((text(&self.shell)?, text(&self.working_directory)?));
+        };
+        let value = whole.eval(scope)?;
+        if !matches!(value, Value::Object(_) | Value::Null) {
+            let message = format!("expected a mapping, found {}: {}", value.kind(), whole.raw());
+            return Err(EvalError::failed(message));
+        }
+        let text = |key: &str| match value.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(text) if text.is_primitive() => Ok(Some(text.to_text())),
+            Some(other) => {
+                Err(EvalError::failed(format!("'{key}' must be a string, found {}", other.kind())))
+            }
+        };
+        Ok((text("shell")?, text("working-directory")?))
+    }
+}
+
 impl RunsOn {
     /// The labels; empty ones are dropped.
-    pub fn eval_labels(&self, scope: &crate::Scope<'_>) -> Result<Vec<String>, crate::EvalError> {
+    pub fn eval_labels(&self, scope: &Scope<'_>) -> Result<Vec<String>, EvalError> {
         let node = match self {
             Self::Labels(node) => node,
             Self::Group { labels: Some(labels), .. } => labels,
@@ -81,8 +107,8 @@ impl RunsOn {
         // An expression may also give the mapping of group and labels.
         let value = value.get("labels").cloned().unwrap_or(value);
         let labels = match &value {
-            crate::Value::Array(items) => items.iter().map(crate::Value::to_text).collect(),
-            crate::Value::Object(_) => Vec::new(),
+            Value::Array(items) => items.iter().map(Value::to_text).collect(),
+            Value::Object(_) => Vec::new(),
             single => vec![single.to_text()],
         };
         Ok(labels.into_iter().filter(|label: &String| !label.is_empty()).collect())
@@ -127,6 +153,8 @@ pub struct Concurrency {
 pub struct RunDefaults {
     /// Where it was written.
     pub span: Span,
+    /// One expression in place of the mapping; only a job may have it.
+    pub whole: Option<Template>,
     /// `shell`
     pub shell: Option<Template>,
     /// `working-directory`
@@ -263,9 +291,9 @@ pub(super) fn read_job(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>)
             "permissions" => job.permissions = read_permissions(reader, value),
             "environment" => job.environment = read_environment(reader, value),
             "concurrency" => job.concurrency = read_concurrency(reader, value),
-            "outputs" => job.outputs = reader.template_map(value, "'outputs'"),
+            "outputs" => job.outputs = reader.fixed_template_map(value, "'outputs'"),
             "env" => job.env = reader.template_map(value, "'env'"),
-            "defaults" => job.defaults = read_defaults(reader, value),
+            "defaults" => job.defaults = read_defaults(reader, value, true),
             "timeout-minutes" => job.timeout_minutes = reader.number_template(value, "'timeout-minutes'"),
             "continue-on-error" => {
                 job.continue_on_error = reader.boolean_template(value, "'continue-on-error'");
@@ -285,7 +313,7 @@ pub(super) fn read_job(reader: &mut Reader<'_>, key: &Node<'_>, node: &Node<'_>)
                     secrets: None,
                 });
             }
-            "with" => with = reader.template_map(value, "'with'"),
+            "with" => with = reader.fixed_template_map(value, "'with'"),
             "secrets" => secrets = read_secrets(reader, value),
             _ => {}
         }
@@ -481,14 +509,27 @@ fn check_queue(reader: &mut Reader<'_>, node: &Node<'_>) {
     }
 }
 
-pub(super) fn read_defaults(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<RunDefaults> {
+/// `defaults` of a workflow, in which GitHub takes no expressions, or of a job.
+pub(super) fn read_defaults(reader: &mut Reader<'_>, node: &Node<'_>, of_job: bool) -> Option<RunDefaults> {
     let mut defaults = None;
     for entry in reader.mapping(node, "'defaults'", &["run"]) {
         if entry.key.as_text() != Some("run") {
             continue;
         }
-        let mut run = RunDefaults { span: entry.value.span, ..RunDefaults::default() };
-        for entry in reader.mapping(&entry.value, "'defaults.run'", &["shell", "working-directory"]) {
+        let (value, what) = (&entry.value, "'defaults.run'");
+        let mut run = RunDefaults { span: value.span, ..RunDefaults::default() };
+        if of_job && value.as_text().is_some_and(|text| text.contains("${{")) {
+            run.whole = reader.expression_in_place_of(value, what, "a mapping");
+            defaults = Some(run);
+            continue;
+        }
+        let known = ["shell", "working-directory"];
+        let entries = if of_job {
+            reader.computed_mapping(value, what, &known)
+        } else {
+            reader.mapping(value, what, &known)
+        };
+        for entry in entries {
             match entry.key.as_text().unwrap_or("") {
                 "shell" => run.shell = reader.filled_template(&entry.value, "'shell'"),
                 "working-directory" => {
@@ -512,7 +553,7 @@ fn read_strategy(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Strategy> {
         strategy.whole = Some(reader.expression_in_place_of(node, "'strategy'", "a mapping")?);
         return Some(strategy);
     }
-    for entry in reader.mapping(node, "'strategy'", &["matrix", "fail-fast", "max-parallel"]) {
+    for entry in reader.computed_mapping(node, "'strategy'", &["matrix", "fail-fast", "max-parallel"]) {
         let value = &entry.value;
         match entry.key.as_text().unwrap_or("") {
             "matrix" => strategy.matrix = read_matrix(reader, value),
@@ -569,5 +610,5 @@ fn read_secrets(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<WorkflowSecr
         reader.unexpected(node, "'secrets'", "a mapping or 'inherit'");
         return None;
     }
-    reader.template_map(node, "'secrets'").map(WorkflowSecrets::Map)
+    reader.fixed_template_map(node, "'secrets'").map(WorkflowSecrets::Map)
 }

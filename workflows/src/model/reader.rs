@@ -105,6 +105,34 @@ impl<'a> Reader<'a> {
         entries
     }
 
+    /// The same where keys may be expressions. GitHub's parser takes them; here they only get a warning.
+    pub(crate) fn computed_mapping<'n, 's>(
+        &mut self,
+        node: &'n Node<'s>,
+        what: &str,
+        known: &[&str],
+    ) -> &'n [Entry<'s>] {
+        let entries = self.any_mapping(node, what);
+        for entry in entries {
+            let key = entry.key.as_text().unwrap_or("");
+            if known.contains(&key) {
+                continue;
+            }
+            let computed = key.contains("${{")
+                && self.scalar_template(&entry.key).is_some_and(|key| key.has_expression());
+            if computed {
+                let message = format!("the key '{key}' in {what} is computed, which no other runner reads");
+                self.report(
+                    Diagnostic::warning(Code::UnknownKey, entry.key.span, message)
+                        .with_help("write the key itself and compute its value"),
+                );
+            } else {
+                self.unknown_key(&entry.key, what, known);
+            }
+        }
+        entries
+    }
+
     pub(crate) fn unknown_key(&mut self, key: &Node<'_>, what: &str, known: &[&str]) {
         let name = key.as_text().unwrap_or("");
         let help = suggest::nearest(name, known.iter().copied()).map_or_else(
@@ -365,6 +393,19 @@ impl<'a> Reader<'a> {
             }
             _ => self.expression_in_place_of(node, what, "a mapping").map(TemplateMap::from_expression),
         }
+    }
+
+    /// The same where GitHub computes values only, neither keys nor the mapping as a whole.
+    pub(crate) fn fixed_template_map(&mut self, node: &Node<'_>, what: &str) -> Option<TemplateMap> {
+        let map = self.template_map(node, what)?;
+        let keys = map.entries().iter().map(|(key, _)| key).filter(|key| key.has_expression());
+        for template in map.whole().into_iter().chain(keys) {
+            if template.syntax_error().is_none() {
+                let part = if map.whole().is_some() { what.to_owned() } else { format!("a key of {what}") };
+                self.refuse_expression(template, &part);
+            }
+        }
+        Some(map)
     }
 
     /// A scalar that must be one expression, because the place is for `expected`.

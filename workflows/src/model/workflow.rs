@@ -121,7 +121,7 @@ fn read_workflow(reader: &mut Reader<'_>, root: &Node<'_>) -> Workflow {
             }
             "permissions" => workflow.permissions = read_permissions(reader, value),
             "env" => workflow.env = reader.template_map(value, "'env'"),
-            "defaults" => workflow.defaults = read_defaults(reader, value),
+            "defaults" => workflow.defaults = read_defaults(reader, value, false),
             "concurrency" if value.is_null() => reader.say_empty(value, "'concurrency'"),
             "concurrency" => workflow.concurrency = read_concurrency(reader, value),
             "jobs" => {

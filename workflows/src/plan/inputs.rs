@@ -8,6 +8,18 @@ use crate::suggest;
 ///
 /// `scope` is for defaults that are expressions.
 ///
+/// ```
+/// use workflows::{Contexts, Scope, SourceFile, Value, parse_payload, plan::resolve_inputs};
+/// let text = "on: {workflow_dispatch: {inputs: {loud: {type: boolean, default: true}}}}\njobs: {a: {runs-on: x}}";
+/// let workflow = parse_payload(&SourceFile::new("w.yml", text)).into_result().expect("valid");
+/// let trigger = workflow.on.get("workflow_dispatch").unwrap();
+/// let contexts = Contexts::new();
+/// let scope = Scope::new(&contexts);
+/// assert_eq!(resolve_inputs(trigger, &[], &scope)?.get("loud"), Some(&Value::Bool(true)));
+/// assert!(resolve_inputs(trigger, &[("lout".to_owned(), Value::Bool(true))], &scope).is_err());
+/// # Ok::<(), Vec<String>>(())
+/// ```
+///
 /// # Errors
 /// One sentence for each input that is unknown, missing, or of the wrong type.
 pub fn resolve_inputs(

@@ -11,5 +11,6 @@ mod examples;
 mod fuzz;
 mod limits;
 mod lint;
+mod lint_computed;
 mod lint_references;
 mod planner;

@@ -168,6 +168,19 @@ async fn defaults_merge_and_steps_win() {
 }
 
 #[tokio::test]
+async fn an_expression_may_give_the_defaults_of_a_job() {
+    let story = Tale::job(
+        "    defaults: {run: \"${{ fromJSON('{\\\"working-directory\\\": \\\"sub\\\"}') }}\"}
+    steps:
+    - run: pwd
+",
+    )
+    .tell()
+    .await;
+    assert!(story.says("/w/o/r/sub"), "{:?}", story.lines);
+}
+
+#[tokio::test]
 async fn without_bash_sh_is_used() {
     let mut tale = Tale::steps("    - run: print a\n    - run: print b\n    - {run: print c, shell: bash}\n");
     tale.fake = Fake { missing: vec!["bash".into()], ..Fake::default() };
