@@ -1,8 +1,10 @@
 //! `esteira exec`: the workflows of a folder, run here. Arguments and wiring; the work is in [`crate::source::local`].
 
+mod files;
 mod given;
 mod official;
 mod session;
+mod wiring;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,31 +12,24 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use clap::Args;
+use files::{detect, inputs, list, load};
 use given::{axis, file_if_there, pair, placement, secrets, with_file};
 use official::OfficialFlags;
 use session::Session;
-use workflows::{Code, LintOptions, Scope, SourceFile, Value, Workflow, lint, parse_payload, plan};
+use wiring::{backends, cache_folder, caches, default_placement, open_store};
+use workflows::plan;
 
 use crate::{
-    action::{ActionSource, ActionStore, GitNetwork, StoreOptions, WorkingTree},
+    action::{ActionSource, WorkingTree},
     assignment::{JobConfig, RunnerFacts},
-    backend::{
-        Notes,
-        docker::{DockerBackend, DockerConfig, Transport},
-        host::{HostBackend, HostConfig},
-    },
-    cache::{Caches, Limits, Listening, ServerOptions},
     cancel::{Cancel, CancelCause},
-    job::Backends,
     label::Placement,
-    metrics::Metrics,
     report::console::{Console, Look},
     settings::Environment,
-    source::local::{EventSpec, LocalOptions, LocalRun, Repository, find},
+    source::local::{EventSpec, LocalOptions, LocalRun, Repository},
 };
 
 /// Run the workflows of the current repository here, without a server.
@@ -149,14 +144,8 @@ pub(super) struct ExecArgs {
     official: OfficialFlags,
 }
 
-/// What stops a run before it begins, beyond what cannot even be read.
-const FATAL: [Code; 3] = [Code::ConflictingKeys, Code::Identifier, Code::Needs];
-
 /// The variables of this process.
 type Environ = BTreeMap<String, String>;
-
-/// The image of labels when none is named: that of Gitea's own runner.
-const DEFAULT_IMAGE: &str = "docker.gitea.com/runner-images:ubuntu-latest";
 
 /// A command line that cannot be followed, or a workflow that cannot be run. One sentence.
 #[derive(Debug, thiserror::Error)]
@@ -307,224 +296,6 @@ async fn interrupts(cancel: &Cancel, console: &Console) -> Result<(), Refused> {
         }
     }
     Ok(())
-}
-
-/// Reads and parses the workflow files; mistakes are shown with their place.
-fn load(args: &ExecArgs, root: &Path) -> Result<Vec<Workflow>, Refused> {
-    let path = args.workflows.clone().unwrap_or_else(|| {
-        let folders = [".gitea/workflows", ".github/workflows"].map(PathBuf::from);
-        let [gitea, github] = folders;
-        if root.join(&gitea).is_dir() || !root.join(&github).is_dir() { gitea } else { github }
-    });
-    let found = find(root, &path, !args.no_recurse)
-        .map_err(|error| Refused(format!("no workflows at {}: {error}", path.display())))?;
-    if found.is_empty() {
-        return Err(Refused(format!("there is no .yml or .yaml file in {}", path.display())));
-    }
-    let mut parsed = Vec::new();
-    let mut wrong = Vec::new();
-    for file in found {
-        let source = SourceFile::new(&file.name, &file.text);
-        let mut findings = match parse_payload(&source).into_result() {
-            Ok(workflow) => {
-                parsed.push(workflow);
-                lint(&source, &LintOptions::default())
-            }
-            Err(diagnostics) => {
-                wrong.extend(diagnostics.iter().map(|found| workflows::render_line(found, &source)));
-                continue;
-            }
-        };
-        // Servers let much pass that GitHub refuses; these mistakes none of them runs.
-        findings.retain(|found| found.is_error() && FATAL.contains(&found.code));
-        // A reserved id, or one that comes twice, still runs; one that is none does not.
-        findings.retain(|found| found.code != Code::Identifier || !is_identifier(source.slice(found.span)));
-        wrong.extend(findings.iter().map(|found| workflows::render_line(found, &source)));
-    }
-    if wrong.is_empty() { Ok(parsed) } else { Err(Refused(wrong.join("\n"))) }
-}
-
-fn is_identifier(text: &str) -> bool {
-    let text = text.trim_matches(['"', '\'']);
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-}
-
-fn detect(args: &ExecArgs, parsed: &[Workflow]) -> String {
-    let mut names: Vec<&str> = parsed
-        .iter()
-        .flat_map(|workflow| workflow.on.events.iter().map(|trigger| trigger.name.value.as_str()))
-        .collect();
-    if args.detect_event {
-        return names.first().map_or_else(|| "push".to_owned(), |name| (*name).to_owned());
-    }
-    names.dedup();
-    match names.as_slice() {
-        [only] => (*only).to_owned(),
-        _ => "push".to_owned(),
-    }
-}
-
-fn list(workflows: &[Workflow], console: &Console) {
-    for workflow in workflows {
-        let events: Vec<&str> =
-            workflow.on.events.iter().map(|trigger| trigger.name.value.as_str()).collect();
-        console.note(&format!(
-            "{} ({}) on {}",
-            workflow.display_name(),
-            workflow.source.name(),
-            events.join(", ")
-        ));
-        for job in &workflow.jobs {
-            let needs: Vec<&str> = job.needs.iter().map(|need| need.value.as_str()).collect();
-            let after = if needs.is_empty() { String::new() } else { format!(" after {}", needs.join(", ")) };
-            let name = job.name.as_ref().map_or_else(String::new, |name| format!(": {}", name.raw()));
-            console.note(&format!("  {}{name}{after}", job.id.value));
-        }
-    }
-}
-
-/// The `inputs` context of one workflow for this event. What is wrong with those of the command line is refused; an event
-/// from a file has happened, so it is only told.
-fn inputs(
-    workflow: &Workflow,
-    spec: &EventSpec,
-    payload: &serde_json::Value,
-    console: &Console,
-) -> Result<Value, Refused> {
-    let Some(trigger) = workflow.on.get(&spec.name) else { return Ok(Value::Null) };
-    let given: Vec<(String, Value)> = payload
-        .get("inputs")
-        .and_then(serde_json::Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.clone(), Value::from_json(value)))
-        .collect();
-    if trigger.inputs.is_empty() {
-        return Ok(Value::object(given.into_iter().collect()));
-    }
-    let contexts = workflows::Contexts::new();
-    let (inputs, errors) = plan::inputs_as_given(trigger, &given, &Scope::new(&contexts));
-    let told = format!("{}: {}", workflow.source.name(), errors.join("; "));
-    if !errors.is_empty() && spec.payload.is_none() {
-        return Err(Refused(told));
-    }
-    if !errors.is_empty() {
-        console.note(&told);
-    }
-    Ok(Value::object(inputs))
-}
-
-/// Both kinds of places. A folder of their own holds what they leave behind.
-async fn backends(
-    args: &ExecArgs,
-    scratch: &Path,
-    environ: &Environ,
-) -> Result<Backends<HostBackend, DockerBackend>, Refused> {
-    let executable =
-        std::env::current_exe().map_err(|error| Refused(format!("cannot find this program: {error}")))?;
-    let docker = DockerBackend::connect(DockerConfig {
-        docker_host: args.container_daemon_socket.clone().unwrap_or_default(),
-        environ: environ.clone(),
-        state: scratch.join("engine"),
-        executable: executable.clone(),
-        network: args.network.clone().unwrap_or_default(),
-        enable_ipv4: None,
-        enable_ipv6: None,
-        privileged: args.privileged,
-        options: args
-            .container_opts
-            .iter()
-            .cloned()
-            .chain(args.official.container_options())
-            .collect::<Vec<_>>()
-            .join(" "),
-        workdir_parent: "/workspace".to_owned(),
-        // It is the user's own machine.
-        bind_workdir: false,
-        valid_volumes: vec!["**".to_owned()],
-        force_pull: args.pull,
-        service_ready_timeout: Some(Duration::from_secs(300)),
-        tool_cache: None,
-        transport: Transport::Auto,
-        terminal: false,
-    })
-    .await
-    .map_err(|error| format!("There is no container engine here: {error}"));
-    let host = HostBackend::new(HostConfig {
-        executable,
-        scratch: scratch.join("jobs"),
-        tool_cache: None,
-        environ: environ.clone(),
-        engine: docker.as_ref().ok().cloned(),
-        terminal: false,
-    });
-    Ok(Backends { host, docker })
-}
-
-/// Where labels without a place of their own lead. What was asked for is obeyed; otherwise containers when an engine
-/// answers and has the image or can get it, and the host when not.
-async fn default_placement(
-    args: &ExecArgs,
-    backends: &Backends<HostBackend, DockerBackend>,
-    console: &Console,
-) -> Placement {
-    if let Some(image) = &args.image {
-        return placement(image);
-    }
-    let why = match &backends.docker {
-        Ok(docker) => match docker.obtain_image(DEFAULT_IMAGE, &Told(console)).await {
-            Ok(()) => {
-                console.note(&format!("jobs run in containers of {DEFAULT_IMAGE} ({})", docker.describe()));
-                return Placement::Docker(DEFAULT_IMAGE.to_owned());
-            }
-            Err(error) => format!("the image {DEFAULT_IMAGE} cannot be had: {error}"),
-        },
-        Err(error) => error.clone(),
-    };
-    console.note(&format!("jobs run on this machine: {why}"));
-    Placement::Host
-}
-
-/// Pull progress on the console.
-struct Told<'a>(&'a Console);
-
-impl Notes for Told<'_> {
-    async fn note(&self, line: &str) {
-        self.0.note(line);
-    }
-}
-
-/// Where this program keeps what the next run can use.
-fn cache_folder(environ: &Environ) -> PathBuf {
-    let path = |name: &str| environ.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = path("XDG_CACHE_HOME").or_else(|| path("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("esteira")
-}
-
-fn open_store(args: &ExecArgs, environ: &Environ) -> Result<ActionStore, Refused> {
-    let folder = cache_folder(environ).join("actions");
-    let options = StoreOptions { offline: args.offline, ..StoreOptions::default() };
-    ActionStore::open(folder.clone(), options, GitNetwork::default())
-        .map_err(|error| Refused(format!("cannot use the action store {}: {error}", folder.display())))
-}
-
-/// The cache of the run's jobs, in the folder that a daemon of this user has too.
-fn caches(args: &ExecArgs, backends: &Backends<HostBackend, DockerBackend>, environ: &Environ) -> Caches {
-    if args.no_cache_server {
-        return Caches::default();
-    }
-    let home = environ.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let options = ServerOptions {
-        folder: home.map_or_else(|| cache_folder(environ).join("cache"), |home| home.join(".cache/actcache")),
-        port: 0,
-        listening: if backends.docker.is_ok() { Listening::Everywhere } else { Listening::Loopback },
-        limits: Limits::default(),
-        secret: None,
-        wire: proto::transport::Options::default(),
-        metrics: Metrics::default(),
-    };
-    Caches::own(options, "", true)
 }
 
 fn options(
