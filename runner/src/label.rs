@@ -59,12 +59,8 @@ impl Label {
         self.explicit
     }
 
-    /// The label that decides for a job: the first entry of `runs_on` that this runner has; the runner's first label for
-    /// a job that asks for none (Gitea gives such a job to any runner).
+    /// The label that decides for a job: the first entry of `runs_on` that this runner has.
     pub fn pick<'a>(labels: &'a [Self], runs_on: &[String]) -> Option<&'a Self> {
-        if runs_on.is_empty() {
-            return labels.first();
-        }
         runs_on.iter().find_map(|wanted| labels.iter().find(|label| label.name == *wanted))
     }
 

@@ -232,9 +232,6 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
         let label = |name: &str| Label::new(name, by_name.get(name).unwrap_or(other).clone());
         let mut runner = options.runner.clone();
         runner.labels = planned.runs_on.iter().map(|name| label(name)).collect();
-        if runner.labels.is_empty() {
-            runner.labels.push(label("any"));
-        }
         if let Placement::Docker(image) = other {
             runner.config.default_image = Some(image.clone());
         }
