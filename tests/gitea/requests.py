@@ -117,11 +117,11 @@ def count(server, runner, counter, name, keys, steps):
     repository = f"{runner.name}-{name.replace(' ', '-').replace(',', '')}"
     text = f"on: push\njobs:\n  job:\n    runs-on: {runner.name}\n{keys}    steps:\n{steps}"
     server.push(repository, text.replace("URL", f"{server.url}/{OWNER}"))
-    server.ended(repository)
+    first = server.ended(repository)[0]["id"]
     time.sleep(1)
     counter.taken()
     server.put(repository, {"again": "x"})
-    second = lambda jobs: jobs if len(server.runs(repository)) == 2 and jobs[0]["status"] == "completed" else None
+    second = lambda jobs: jobs if jobs and jobs[0]["id"] != first and jobs[0]["status"] == "completed" else None
     job = server.until(repository, 120, "the second run ends", second)[0]
     if job["conclusion"] != "success":
         raise Refused("\n".join(row for _, row in server.log(repository, job)[-20:]))
