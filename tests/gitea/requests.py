@@ -10,16 +10,13 @@ run.py. Nothing is asserted: it is a measurement.
 import argparse
 import collections
 import os
-import shutil
-import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 
-from runner import Runner
-from server import OWNER, Refused, Server
+from bench import bench
+from server import OWNER, Refused
 
 IMAGE = "esteira-test/base"
 ENGINE = "/var/run/docker.sock"
@@ -134,41 +131,22 @@ def main():
     parser.add_argument("--runner", action="append", required=True, help="NAME=BIN")
     parser.add_argument("--only", default="", help="the one kind of job of this name, request by request")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    root = tempfile.mkdtemp(prefix="gitea-requests-")
-    os.chmod(root, 0o755)
-    os.mkdir(os.path.join(root, "gitea"))
-    server = Server(os.environ["GITEA_BIN"], os.environ["GITEA_SOURCE"], os.path.join(root, "gitea"))
-    runners = []
-    try:
+    with bench("requests") as stage:
         for name, files in ACTIONS.items():
-            server.put(name, files)
+            stage.server.put(name, files)
         table = {}
         for pair in arguments.runner:
-            name, _, binary = pair.partition("=")
-            counter = Counter(os.path.join(root, f"{name}.sock"))
-            runner = Runner(binary, os.path.join(root, name), name)
-            runner.environment["DOCKER_HOST"] = f"unix://{counter.path}"
-            runner.configure("runner:\n  capacity: 1\n  file: .runner\ncontainer:\n  docker_host: '-'\n  force_pull: false\n")
-            code, text = runner.register(server, f"{name}:docker://{IMAGE}")
-            if code != 0:
-                raise Refused(f"register {name}: {text}")
-            runner.start()
-            runners.append(runner)
+            counter = Counter(os.path.join(stage.root, f"{pair.partition('=')[0]}.sock"))
+            runner = stage.begin(pair, IMAGE, "{docker_host: '-', force_pull: false}", DOCKER_HOST=f"unix://{counter.path}")
             for kind, (keys, steps) in JOBS.items():
                 if arguments.only in ("", kind):
-                    table.setdefault(kind, {})[name] = count(server, runner, counter, kind, keys, steps)
+                    table.setdefault(kind, {})[runner.name] = count(stage.server, runner, counter, kind, keys, steps)
             runner.stop()
         for kind, row in table.items():
             print(f"{kind:36}" + "".join(f"  {name} {sum(counts.values()):4}" for name, counts in row.items()))
             for name, counts in row.items() if arguments.only else ():
                 for request, number in sorted(counts.items()):
                     print(f"    {name}: {number} {request}")
-    finally:
-        for runner in runners:
-            runner.stop()
-        server.stop()
-        shutil.rmtree(root, ignore_errors=True)
     return 0
 
 

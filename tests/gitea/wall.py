@@ -11,8 +11,6 @@ Nothing is asserted: it is a measurement.
 import argparse
 import json
 import os
-import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -20,8 +18,8 @@ import tempfile
 import time
 
 from actions import publish, run, workflow
-from runner import Runner
-from server import OWNER, Refused, Server
+from bench import bench
+from server import OWNER, Refused
 
 IMAGE = "esteira-test/base"
 NODE = "console.log('one', Object.keys(process.env).filter((name) => name.startsWith('INPUT_')).length);\n"
@@ -79,33 +77,19 @@ def main():
     parser.add_argument("--runner", action="append", required=True, help="NAME=BIN")
     parser.add_argument("--jobs", type=int, default=5)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     mirror = os.environ["ACTIONS_MIRROR"]
     host = run("sh", "-c", "ip -4 -o addr show docker0 | awk '{print $4}' | cut -d/ -f1")
-    root = tempfile.mkdtemp(prefix="gitea-wall-")
-    os.chmod(root, 0o755)
-    for folder in ("gitea", "scratch"):
-        os.mkdir(os.path.join(root, folder))
-    server = Server(os.environ["GITEA_BIN"], os.environ["GITEA_SOURCE"], os.path.join(root, "gitea"), address=host,
-                    settings="\n[actions]\nENABLED = true\nDEFAULT_ACTIONS_URL = self\n")
-    node = os.path.join(root, "mirror", "bench+node@v1")
-    os.makedirs(node)
-    for name, text in (("action.yml", "name: n\ninputs: {word: {default: x}}\nruns: {using: node20, main: node.js}\n"), ("node.js", NODE)):
-        with open(os.path.join(node, name), "w") as file:
-            file.write(text)
-    runners, walls = [], {}
-    try:
-        publish(server, mirror, "actions/checkout", "v4", os.path.join(root, "scratch"))
-        publish(server, os.path.join(root, "mirror"), "bench/node", "v1", os.path.join(root, "scratch"))
-        for pair in arguments.runner:
-            name, _, binary = pair.partition("=")
-            runner = Runner(binary, os.path.join(root, name), name)
-            runner.configure("runner:\n  capacity: 1\n  file: .runner\ncontainer:\n  force_pull: false\n")
-            code, text = runner.register(server, f"{name}:docker://{IMAGE}")
-            if code != 0:
-                raise Refused(f"register {name}: {text}")
-            runner.start()
-            runners.append(runner)
+    walls = {}
+    with bench("wall", address=host, settings="\n[actions]\nENABLED = true\nDEFAULT_ACTIONS_URL = self\n") as stage:
+        server, scratch, own = stage.server, stage.folder("scratch"), stage.folder("mirror")
+        node = os.path.join(own, "bench+node@v1")
+        os.mkdir(node)
+        for name, text in (("action.yml", "name: n\ninputs: {word: {default: x}}\nruns: {using: node20, main: node.js}\n"), ("node.js", NODE)):
+            with open(os.path.join(node, name), "w") as file:
+                file.write(text)
+        publish(server, mirror, "actions/checkout", "v4", scratch)
+        publish(server, own, "bench/node", "v1", scratch)
+        runners = [stage.begin(pair, IMAGE, "{force_pull: false}") for pair in arguments.runner]
         for count in range(arguments.jobs + 1):
             for runner in runners:
                 repository = f"{runner.name}-{count}"
@@ -116,7 +100,7 @@ def main():
                 if count:
                     walls.setdefault(runner.name, []).append(seconds(server, repository, job))
         print(json.dumps(walls), flush=True)
-        alone = floor(server, mirror, f"{runners[0].name}-1", os.path.join(root, "scratch"), arguments.jobs)
+        alone = floor(server, mirror, f"{runners[0].name}-1", scratch, arguments.jobs)
         base = statistics.median(alone)
         print(f"the commands alone, by docker exec in one warm container: {base:.3f} s (median of {arguments.jobs}; {min(alone):.3f} to {max(alone):.3f})")
         overheads = {}
@@ -128,11 +112,6 @@ def main():
             least = [min(walls[name]) - min(alone) for name in names]
             print(f"ratio of what is added: {overheads[names[0]] / overheads[names[1]]:.3f} by the medians, "
                   f"{least[0] / least[1]:.3f} by the fastest of each ({least[0]:.3f} s and {least[1]:.3f} s)")
-    finally:
-        for runner in runners:
-            runner.stop()
-        server.stop()
-        shutil.rmtree(root, ignore_errors=True)
     return 0
 
 

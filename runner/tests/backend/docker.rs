@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
@@ -81,20 +78,20 @@ fn task() -> i64 {
 
 pub(crate) const OWNER: &str = "esteira-tests";
 
-fn spec(container: ContainerSpec) -> JobSpec {
+pub(super) fn spec(container: ContainerSpec) -> JobSpec {
     let container = ContainerSpec { image: image(), ..container };
     JobSpec { container: Some(container), ..job(OWNER, task()) }
 }
 
-fn options(options: &str) -> ContainerSpec {
+pub(super) fn options(options: &str) -> ContainerSpec {
     ContainerSpec { options: options.to_owned(), ..ContainerSpec::default() }
 }
 
-async fn prepare(backend: &DockerBackend, spec: JobSpec) -> Result<DockerEnv, BackendError> {
+pub(super) async fn prepare(backend: &DockerBackend, spec: JobSpec) -> Result<DockerEnv, BackendError> {
     backend.prepare(spec, &Rows::default(), &Cancel::new()).await
 }
 
-async fn finish(backend: &DockerBackend, env: DockerEnv) {
+pub(super) async fn finish(backend: &DockerBackend, env: DockerEnv) {
     let report = env.teardown(Duration::from_mins(1)).await;
     assert_eq!(report.left_over, Vec::<String>::new());
     let _ = backend;
@@ -349,7 +346,7 @@ async fn a_cancel_while_preparing_leaves_nothing() {
     }
 }
 
-fn service(id: &str, options: &str, command: &str) -> ServiceSpec {
+pub(super) fn service(id: &str, options: &str, command: &str) -> ServiceSpec {
     let container = ContainerSpec {
         image: image(),
         options: options.to_owned(),
@@ -604,101 +601,6 @@ async fn an_image_without_anything_in_it_is_enough() {
     let removed =
         engine.remove_image(&tag, None::<bollard::query_parameters::RemoveImageOptions>, None).await;
     removed.expect("removed");
-}
-
-#[tokio::test]
-async fn setting_up_and_tearing_down_costs_few_requests() {
-    // Create and start; and for a user who is not root, one command of two requests that gives him his folders.
-    for (options_text, setup) in [("", 2), ("--user 1234", 4)] {
-        let requests = Arc::new(AtomicI64::new(0));
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("engine.sock");
-        let mut proxy = tokio::task::JoinSet::new();
-        proxy.spawn(counting_proxy(socket.clone(), Arc::clone(&requests)));
-        while !socket.exists() {
-            tokio::task::yield_now().await;
-        }
-        let address = format!("unix://{}", socket.display());
-        let Some((backend, _state)) = backend(|config| config.docker_host = address).await else { return };
-        // The engine's own socket is wherever the proxy is: not to be mounted.
-        let mut spec = spec(options(options_text));
-        spec.env.clear();
-        requests.store(0, Ordering::Relaxed);
-        let env = prepare(&backend, spec).await.expect("a place");
-        assert_eq!(requests.swap(0, Ordering::Relaxed), setup, "{options_text}");
-        for _ in 0..3 {
-            print(&env, "true").await;
-        }
-        assert_eq!(requests.swap(0, Ordering::Relaxed), 0, "steps cost the engine nothing");
-        finish(&backend, env).await;
-        assert_eq!(requests.swap(0, Ordering::Relaxed), 1);
-    }
-}
-
-#[tokio::test]
-async fn services_and_actions_in_containers_cost_few_requests() {
-    let requests = Arc::new(AtomicI64::new(0));
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("engine.sock");
-    let address = format!("unix://{}", socket.display());
-    let mut proxy = tokio::task::JoinSet::new();
-    proxy.spawn(counting_proxy(socket, Arc::clone(&requests)));
-    tokio::task::yield_now().await;
-    let Some((backend, _state)) = backend(|config| config.docker_host = address).await else { return };
-    let services = vec![service("one", "", "sleep 600"), service("two", "", "sleep 600")];
-    let spec = JobSpec { services, ..spec(ContainerSpec::default()) };
-    requests.store(0, Ordering::Relaxed);
-    let env = prepare(&backend, spec).await.expect("a place");
-    let setup = requests.swap(0, Ordering::Relaxed);
-    assert!(setup <= 14, "{setup} requests for a job with two services");
-    let run = ImageRun {
-        container: ContainerSpec { image: image(), ..ContainerSpec::default() },
-        entrypoint: vec!["true".into()],
-        args: None,
-        files: Vec::new(),
-        collect: Vec::new(),
-        ladder: Ladder::default(),
-    };
-    for _ in 0..2 {
-        env.run_image(run.clone(), &mut Kept::default(), &Cancel::new()).await.expect("it ran");
-        let action = requests.swap(0, Ordering::Relaxed);
-        assert!(action <= 6, "{action} requests for an action in a container");
-    }
-    finish(&backend, env).await;
-}
-
-/// Counts requests on their way to the engine.
-async fn counting_proxy(path: std::path::PathBuf, requests: Arc<AtomicI64>) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let engine = std::env::var("DOCKER_HOST").unwrap_or_default();
-    let engine = engine.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
-    let listener = tokio::net::UnixListener::bind(path).expect("a socket");
-    let mut connections = tokio::task::JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        let Ok(server) = tokio::net::UnixStream::connect(&engine).await else { return };
-        let requests = Arc::clone(&requests);
-        connections.spawn(async move {
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let up = async {
-                let mut buffer = vec![0; 64 << 10];
-                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-                    let heads =
-                        buffer[..read].windows(11).filter(|window| *window == b" HTTP/1.1\r\n").count();
-                    requests.fetch_add(i64::try_from(heads).expect("few"), Ordering::Relaxed);
-                    if to_server.write_all(&buffer[..read]).await.is_err() {
-                        break;
-                    }
-                }
-                to_server.shutdown().await.ok();
-            };
-            let down = async {
-                tokio::io::copy(&mut from_server, &mut to_client).await.ok();
-                to_client.shutdown().await.ok();
-            };
-            tokio::join!(up, down);
-        });
-    }
 }
 
 #[tokio::test]

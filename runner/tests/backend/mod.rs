@@ -3,6 +3,7 @@
 mod contract;
 pub(crate) mod docker;
 mod host;
+mod requests;
 
 use std::{collections::BTreeMap, sync::Mutex};
 

@@ -401,6 +401,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_structurally_equal_also_when_they_are_none() {
+        let nan = Value::Number(f64::NAN);
+        assert!(nan == nan.clone() && !nan.loose_equals(&nan));
+        assert!(nan != Value::Number(1.0) && Value::Number(1.0) != nan);
+    }
+
+    #[test]
     fn case_sensitive_objects_tell_keys_apart() {
         let mut object = Object::case_sensitive();
         object.insert("Path", "1");

@@ -50,6 +50,17 @@ pub(crate) struct Reader<'a> {
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+/// What is said about a key that `what` does not have.
+pub(super) fn unknown_key(key: &Node<'_>, what: &str, known: &[&str]) -> Diagnostic {
+    let name = key.as_text().unwrap_or("");
+    let help = suggest::nearest(name, known.iter().copied()).map_or_else(
+        || format!("known keys: {}", known.join(", ")),
+        |near| format!("did you mean '{near}'?"),
+    );
+    Diagnostic::error(Code::UnknownKey, key.span, format!("unexpected key '{name}' in {what}"))
+        .with_help(help)
+}
+
 impl<'a> Reader<'a> {
     pub(crate) fn new(source: &'a SourceFile, mode: Mode, diagnostics: Vec<Diagnostic>) -> Self {
         let mut reader = Self { source, mode, diagnostics: Vec::new() };
@@ -95,14 +106,7 @@ impl<'a> Reader<'a> {
         what: &str,
         known: &[&str],
     ) -> &'n [Entry<'s>] {
-        let entries = self.any_mapping(node, what);
-        for entry in entries {
-            let key = entry.key.as_text().unwrap_or("");
-            if !known.contains(&key) {
-                self.unknown_key(&entry.key, what, known);
-            }
-        }
-        entries
+        self.mapping_or(node, what, known, |_, key| unknown_key(key, what, known))
     }
 
     /// The same where keys may be expressions. GitHub's parser takes them; here they only get a warning.
@@ -112,37 +116,32 @@ impl<'a> Reader<'a> {
         what: &str,
         known: &[&str],
     ) -> &'n [Entry<'s>] {
-        let entries = self.any_mapping(node, what);
-        for entry in entries {
-            let key = entry.key.as_text().unwrap_or("");
-            if known.contains(&key) {
-                continue;
+        self.mapping_or(node, what, known, |reader, key| {
+            let name = key.as_text().unwrap_or("");
+            let computed = name.contains("${{")
+                && reader.scalar_template(key).is_some_and(|template| template.has_expression());
+            if !computed {
+                return unknown_key(key, what, known);
             }
-            let computed = key.contains("${{")
-                && self.scalar_template(&entry.key).is_some_and(|key| key.has_expression());
-            if computed {
-                let message = format!("the key '{key}' in {what} is computed, which no other runner reads");
-                self.report(
-                    Diagnostic::warning(Code::UnknownKey, entry.key.span, message)
-                        .with_help("write the key itself and compute its value"),
-                );
-            } else {
-                self.unknown_key(&entry.key, what, known);
-            }
-        }
-        entries
+            let message = format!("the key '{name}' in {what} is computed, which no other runner reads");
+            Diagnostic::warning(Code::UnknownKey, key.span, message)
+                .with_help("write the key itself and compute its value")
+        })
     }
 
-    pub(crate) fn unknown_key(&mut self, key: &Node<'_>, what: &str, known: &[&str]) {
-        let name = key.as_text().unwrap_or("");
-        let help = suggest::nearest(name, known.iter().copied()).map_or_else(
-            || format!("known keys: {}", known.join(", ")),
-            |near| format!("did you mean '{near}'?"),
-        );
-        self.report(
-            Diagnostic::error(Code::UnknownKey, key.span, format!("unexpected key '{name}' in {what}"))
-                .with_help(help),
-        );
+    fn mapping_or<'n, 's>(
+        &mut self,
+        node: &'n Node<'s>,
+        what: &str,
+        known: &[&str],
+        finding: impl Fn(&mut Self, &Node<'s>) -> Diagnostic,
+    ) -> &'n [Entry<'s>] {
+        let entries = self.any_mapping(node, what);
+        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_text().unwrap_or(""))) {
+            let finding = finding(self, &entry.key);
+            self.report(finding);
+        }
+        entries
     }
 
     /// The entries of what must be a mapping with any keys.

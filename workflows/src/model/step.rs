@@ -1,6 +1,6 @@
 //! A step of a job or of a composite action.
 
-use super::reader::{Reader, first_key};
+use super::reader::{Reader, first_key, unknown_key};
 use super::{Condition, Template, TemplateMap};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::source::{Span, Spanned};
@@ -209,7 +209,7 @@ fn read_step(reader: &mut Reader<'_>, node: &Node<'_>, place: StepPlace) -> Opti
             if place == StepPlace::Composite {
                 known.retain(|key| *key != "timeout-minutes" && *key != "background");
             }
-            reader.unknown_key(&entry.key, what, &known);
+            reader.report(unknown_key(&entry.key, what, &known));
         }
     }
     if is_run && is_uses {

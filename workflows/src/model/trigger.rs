@@ -2,7 +2,7 @@
 
 use super::Template;
 use super::events;
-use super::reader::Reader;
+use super::reader::{Reader, unknown_key};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::expr::Value;
 use crate::source::{Span, Spanned};
@@ -291,11 +291,12 @@ fn read_trigger(reader: &mut Reader<'_>, name: Spanned<String>, node: &Node<'_>)
     for entry in reader.any_mapping(node, &what) {
         let (key, value) = (entry.key.as_text().unwrap_or(""), &entry.value);
         if !known.contains(&key) {
-            report_foreign_key(reader, &event, &entry.key, &known);
-            if let Some(finding) = reader.diagnostics.last_mut().filter(|_| event == "workflow_dispatch") {
+            let mut finding = foreign_key(&event, &entry.key, &known);
+            if event == "workflow_dispatch" {
                 // The one event in which GitHub overlooks them.
                 finding.severity = Severity::Warning;
             }
+            reader.report(finding);
             continue;
         }
         let slot = match key {
@@ -332,18 +333,15 @@ fn read_trigger(reader: &mut Reader<'_>, name: Spanned<String>, node: &Node<'_>)
 }
 
 /// A key that other events have gets a sentence of its own.
-fn report_foreign_key(reader: &mut Reader<'_>, event: &str, key: &Node<'_>, known: &[&str]) {
+fn foreign_key(event: &str, key: &Node<'_>, known: &[&str]) -> Diagnostic {
     let name = key.as_text().unwrap_or("");
     let owners: Vec<&str> =
         events::EVENTS.iter().filter(|rule| rule.keys.contains(&name)).map(|rule| rule.name).collect();
     if owners.is_empty() {
-        return reader.unknown_key(key, &format!("the event '{event}'"), known);
+        return unknown_key(key, &format!("the event '{event}'"), known);
     }
-    let message = format!("the event '{event}' has no filter '{name}'");
-    reader.report(
-        Diagnostic::error(Code::Event, key.span, message)
-            .with_help(format!("only these have it: {}", owners.join(", "))),
-    );
+    Diagnostic::error(Code::Event, key.span, format!("the event '{event}' has no filter '{name}'"))
+        .with_help(format!("only these have it: {}", owners.join(", ")))
 }
 
 fn read_filter(

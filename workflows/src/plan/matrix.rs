@@ -248,5 +248,11 @@ mod tests {
         assert_eq!(leg_name("test", leg), "test (linux, 1.5, true)");
         assert_eq!(leg_name("test", &Object::new()), "test");
         assert_eq!(leg_name(&"x".repeat(200), leg).len(), 100);
+        let fitting = "x".repeat(81);
+        assert_eq!(
+            leg_name(&fitting, leg),
+            format!("{fitting} (linux, 1.5, true)"),
+            "100 characters are no more than that"
+        );
     }
 }

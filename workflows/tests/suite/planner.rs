@@ -370,3 +370,44 @@ jobs:
         "{steps:?}"
     );
 }
+
+#[test]
+fn a_payload_keeps_every_scalar_what_it_was() {
+    // Written plain, in quotes and as blocks: what would mean something else without its quotes keeps them.
+    let text = r##"on: push
+jobs:
+  a:
+    runs-on: x
+    steps:
+    - run: true
+      env:
+        A: plain words
+        B: "true"
+        C: 'a # b'
+        D: 'a: b'
+        E: 'ends:'
+        F: " around "
+        G: "- dash"
+        H: "{brace"
+        I: ''
+        J: |
+          two
+          lines
+        K: 12
+        L: "012"
+        M: "*star"
+"##;
+    let env = |workflow: &Workflow| {
+        let map = workflow.jobs[0].steps[0].env.as_ref().expect("an env");
+        let contexts = workflows::Contexts::new();
+        let values = map.eval_strings(&workflows::Scope::new(&contexts)).expect("no expressions");
+        values.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    let before = workflow("ci.yml", text);
+    let wanted = env(&before);
+    let mut run = Run::new(before, RunOptions::default()).expect("a plan");
+    let steps = run.advance();
+    let [Step::Start(job)] = steps.as_slice() else { panic!("one job: {steps:?}") };
+    let payload = job.payload();
+    assert_eq!(env(&workflow("payload.yml", &payload)), wanted, "{payload}");
+}

@@ -18,25 +18,21 @@ pub struct FoundWorkflow {
 /// The description of an action that lies there is none of them.
 pub fn find(root: &Path, path: &Path, recurse: bool) -> io::Result<Vec<FoundWorkflow>> {
     let whole = root.join(path);
-    let mut files = Vec::new();
-    let is_folder = fs::metadata(&whole)?.is_dir();
-    if is_folder {
-        collect(&whole, recurse, &mut files)?;
-        files.sort();
-    } else {
-        files.push(whole);
+    let read = |file: PathBuf| {
+        let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
+        match fs::read_to_string(&file) {
+            Ok(text) => Ok(FoundWorkflow { name, text }),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{name} cannot be read: {error}"))),
+        }
+    };
+    if !fs::metadata(&whole)?.is_dir() {
+        return Ok(vec![read(whole)?]);
     }
-    let read: io::Result<Vec<FoundWorkflow>> = files
-        .into_iter()
-        .map(|file| {
-            let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
-            let text = fs::read_to_string(&file)
-                .map_err(|error| io::Error::new(error.kind(), format!("{name} cannot be read: {error}")))?;
-            Ok(FoundWorkflow { name, text })
-        })
-        .collect();
-    let mut found = read?;
-    found.retain(|file| !(is_folder && is_action(file)));
+    let mut files = Vec::new();
+    collect(&whole, recurse, &mut files)?;
+    files.sort();
+    let mut found = files.into_iter().map(read).collect::<io::Result<Vec<_>>>()?;
+    found.retain(|file| !is_action(file));
     Ok(found)
 }
 

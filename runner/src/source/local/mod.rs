@@ -229,9 +229,10 @@ impl<H: Backend, D: Backend> LocalRun<'_, H, D> {
     fn assignment(&self, planned: &PlannedJob) -> Assignment {
         let options = self.options;
         let (by_name, other) = &options.placements;
-        let label = |name: &str| Label::new(name, by_name.get(name).unwrap_or(other).clone());
+        let labels =
+            planned.runs_on.iter().map(|name| Label::new(name, by_name.get(name).unwrap_or(other).clone()));
         let mut runner = options.runner.clone();
-        runner.labels = planned.runs_on.iter().map(|name| label(name)).collect();
+        runner.labels = labels.collect();
         if let Placement::Docker(image) = other {
             runner.config.default_image = Some(image.clone());
         }
