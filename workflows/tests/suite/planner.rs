@@ -374,7 +374,7 @@ jobs:
 #[test]
 fn a_payload_keeps_every_scalar_what_it_was() {
     // Written plain, in quotes and as blocks: what would mean something else without its quotes keeps them.
-    let text = r##"on: push
+    let text = r#"on: push
 jobs:
   a:
     runs-on: x
@@ -396,7 +396,7 @@ jobs:
         K: 12
         L: "012"
         M: "*star"
-"##;
+"#;
     let env = |workflow: &Workflow| {
         let map = workflow.jobs[0].steps[0].env.as_ref().expect("an env");
         let contexts = workflows::Contexts::new();
