@@ -1,6 +1,7 @@
 """What the platform shows of itself: targets, rules and every panel's query, asked of the real Prometheus and Loki."""
 import json
 import os
+import pathlib
 import re
 import time
 import urllib.parse
@@ -115,6 +116,8 @@ class Observatory:
                     found = (self.ask_loki if of_loki else self.ask)(target["expr"])
                     if found:
                         answered += 1
+                    elif panel["title"] == "Disk written" and not writes_are_counted():
+                        self.stand_ins.append("the panel `Disk written`: this kernel's cgroups count no container's writes, its query gave nothing")
                     elif panel["title"] not in QUIET:
                         empty.append(f"{file.stem} / {panel['title']}: {target['expr']}")
         if empty:
@@ -127,6 +130,15 @@ class Observatory:
             return bool(self.ask_loki(f'{{service="{STACK}_{service}"}}'))
         words = urllib.parse.urlencode({"service": f"{STACK}_{service}"})
         return bool(json.loads(get(f"http://127.0.0.1:{self.ports['loki']}/rows?{words}"))["rows"])
+
+
+def writes_are_counted():
+    """Whether cAdvisor can know what containers write. Some kernels with cgroups of version 1 say 0 whatever is written,
+    and a database that has just started has written."""
+    old = pathlib.Path("/sys/fs/cgroup/blkio")
+    if not old.is_dir():
+        return True
+    return any("Write" in file.read_text() for file in old.glob("**/blkio.throttle.io_service_bytes") if file.parent != old)
 
 
 def ready(url):
