@@ -91,6 +91,9 @@ LABEL org.opencontainers.image.title="esteira job image" org.opencontainers.imag
 COPY --from=node /usr/local/bin/node /usr/local/bin/
 COPY --from=docker-cli /usr/local/bin/docker /usr/local/bin/
 COPY --from=docker-cli /usr/local/libexec/docker/cli-plugins /usr/local/libexec/docker/cli-plugins
+# The tests of the task API start a PostgreSQL of their own; in a job (CI=true) none of them may be left out.
+RUN ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || \
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*; }
 RUN for program in git bash curl ssh cargo gcc; do command -v "$program" >/dev/null || { echo "JOB_IMAGE has no $program" >&2; exit 1; }; done; \
     { command -v rustup >/dev/null && rustup component add rustfmt clippy llvm-tools; } || command -v cargo-tarpaulin
 RUN command -v cargo-tarpaulin || cargo install --locked cargo-llvm-cov

@@ -2,7 +2,8 @@
 # Makes the images that the end-to-end test starts from, where none can be pulled; idempotent, needs an engine and a
 # Debian mirror. `esteira-test/base` comes from tests/images.sh.
 #
-#   esteira-e2e/toolchain  base, with a compiler, this machine's Rust toolchain, git, ssh, node, docker
+#   esteira-e2e/toolchain  base, with a compiler, this machine's Rust toolchain, git, ssh, node, docker, PostgreSQL; made
+#                          again when this file changes
 #   esteira-e2e/rust       the same with the crates of Cargo.lock, so that nothing is downloaded; made again when that changes
 #   esteira-e2e/postgres   base, with Debian's PostgreSQL behind the official image's POSTGRES_* variables
 set -euo pipefail
@@ -20,22 +21,24 @@ mirror=$(apt-cache policy | awk -v wanted="$suite/main" '$1 == 500 && $2 ~ /^htt
 install="echo 'deb [trusted=yes] $mirror $suite main' >/etc/apt/sources.list && apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends"
 clean='&& rm -rf /var/lib/apt/lists/* /var/cache/apt/* /usr/share/doc /usr/share/man && : >/etc/apt/sources.list'
 
-if ! have esteira-e2e/toolchain; then
+label() { docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
+made=$(sha256sum tests/e2e/images.sh | cut -c1-16)
+if [ "$(label esteira-e2e/toolchain made-by)" != "$made" ]; then
   mkdir -p "$work/add/usr/local/bin" "$work/add/usr/local/libexec/docker/cli-plugins" "$work/add/opt/rust"
   tar -C "$(rustc --print sysroot)" --exclude=./share --exclude=rust-analyzer -c . | tar -x -C "$work/add/opt/rust"
   cp -L "$(command -v docker)" "$(command -v node)" "$work/add/usr/local/bin/"
   cat >"$work/Dockerfile" <<D
 FROM esteira-test/base
-RUN $install bash ca-certificates curl gcc git libc6-dev libstdc++6 openssh-client procps python3 $clean
+RUN $install bash ca-certificates curl gcc git libc6-dev libstdc++6 openssh-client postgresql procps python3 $clean
 ADD add /
 ENV CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LABEL esteira-test=1
+LABEL esteira-test=1 made-by=$made
 D
   tar -C "$work" -c Dockerfile add | docker build --quiet -t esteira-e2e/toolchain - >/dev/null
 fi
 
-lock=$(sha256sum Cargo.lock | cut -c1-16)
-if [ "$(docker image inspect -f '{{index .Config.Labels "cargo-lock"}}' esteira-e2e/rust 2>/dev/null)" != "$lock" ]; then
+lock=$(cat Cargo.lock tests/e2e/images.sh | sha256sum | cut -c1-16)
+if [ "$(label esteira-e2e/rust cargo-lock)" != "$lock" ]; then
   home=${CARGO_HOME:-$HOME/.cargo}
   cargo fetch --locked --quiet
   mkdir -p "$work/crates/registry"

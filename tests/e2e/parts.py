@@ -245,7 +245,7 @@ def images(folder, binary, with_coverage):
 def warm(folder, source):
     """A base of the job's image with the coverage tool and, compiled once, what the tests depend on: a job compiles the
     crates of its commit. Made again when what decides over those changes."""
-    decides = b"".join((ROOT / name).read_bytes() for name in ("Cargo.lock", "Cargo.toml", "tests/coverage"))
+    decides = b"".join((ROOT / name).read_bytes() for name in ("Cargo.lock", "Cargo.toml", "tests/coverage", "tests/e2e/images.sh"))
     key = hashlib.sha256(decides).hexdigest()[:16]
     there = subprocess.run(["docker", "image", "inspect", "-f", '{{index .Config.Labels "made-for"}}', "esteira-e2e/warm"], capture_output=True, text=True)
     if there.stdout.strip() == key and there.returncode == 0:
