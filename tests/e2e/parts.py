@@ -188,10 +188,10 @@ class Gitea(server.Server):
         self.call("POST", f"{self.place}/actions/workflows/deploy.yml/dispatches", {"ref": "main", "inputs": {"revision": revision}})
         return wait(60, "the dispatched run", lambda: next((run for run in self.runs(REPOSITORY) if run["id"] not in before), None))
 
-    def run_of(self, sha):
-        """The run of deploy.yml that this commit has started."""
+    def run_of(self, sha, workflow="deploy.yml"):
+        """The run of this workflow that this commit has started."""
         def look():
-            ours = (found for found in self.runs(REPOSITORY) if found["head_sha"] == sha and found["path"].startswith("deploy.yml"))
+            ours = (found for found in self.runs(REPOSITORY) if found["head_sha"] == sha and found["path"].startswith(workflow))
             return next(ours, None)
         return wait(60, f"a run for {sha[:7]}", look)
 
@@ -266,6 +266,16 @@ def coverage_tool(folder):
     print("images: cargo-tarpaulin is compiled", flush=True)
     run("cargo", "install", "--locked", "--debug", "--quiet", "--root", folder / "tool", "cargo-tarpaulin")
     return folder / "tool/bin/cargo-tarpaulin"
+
+
+def dockerfile_images(source):
+    """The targets `job` and `runner`, compiled inside as an operator's are; their tags."""
+    # Docker's classic builder makes every stage that stands before the target, so the task API's argument is that of `images`.
+    bases = {"NODE_IMAGE": "esteira-e2e/toolchain", "DOCKER_CLI_IMAGE": "esteira-e2e/toolchain", "JOB_IMAGE": "esteira-e2e/warm", "COMMIT": "first"}
+    arguments = [word for name, value in bases.items() for word in ("--build-arg", f"{name}={value}")]
+    for target in ("job", "runner"):
+        run("docker", "build", "--target", target, *API_ARGUMENTS, *arguments, "-t", f"esteira-e2e/own-{target}", source)
+    return "esteira-e2e/own-job", "esteira-e2e/own-runner"
 
 
 API_ARGUMENTS = ["--build-arg", "RUST_IMAGE=esteira-e2e/rust", "--build-arg", "CARGO_PROFILE=dev"]

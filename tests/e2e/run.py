@@ -3,6 +3,7 @@
 
     run.py [--only NAME,NAME] [--keep] [--without-coverage]
                                               names: release rolled-back held-wrong runner-replaced observed back-to-old
+                                              two-pushes own-images
 
 Real: Gitea (GITEA_BIN, GITEA_SOURCE), the engine and its Swarm, docker-registry, sshd, PostgreSQL, Prometheus, node
 exporter, and the runner under test (ESTEIRA_BIN) as a service of the shipped stack. With TRAEFIK_BIN, LOKI_BIN and
@@ -49,6 +50,7 @@ class Stage:
 
     def __init__(self, folder, binary, with_coverage):
         self.folder, self.binary, self.stand_ins, self.figures, self.loads = folder, binary, [], {}, []
+        self.with_coverage = with_coverage
         self.first_run = None
         self.processes = parts.Processes(folder)
         self.traefik = os.environ.get("TRAEFIK_BIN")

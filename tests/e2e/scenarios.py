@@ -1,10 +1,12 @@
-"""The six stories of the pipeline, in the order in which they build on each other."""
+"""The eight stories of the pipeline, in the order in which they build on each other."""
 import json
 import os
 import re
+import subprocess
 import time
 
 import engine
+import parts
 from parts import REPOSITORY, ROOT, STACK, Wrong, run, server, wait
 
 # The whole pipeline on a busy machine; the deployment itself is bounded by DEPLOY_TIMEOUT.
@@ -144,7 +146,7 @@ def runner_replaced(stage):
     stage.set_environment(RUNNER_TAG="second")
     jobs = green(stage, stage.gitea.dispatch(stage.current)["id"], ["deploy"])
     text = stage.gitea.text(jobs["deploy"])
-    expect("still on the way: runner" in text or "runner" in text, "the log does not name the runner")
+    expect("still on the way: runner" in text, f"the log does not name the runner:\n{text[-2000:]}")
 
     def replaced():
         tasks = engine.get("/tasks", service=[f"{STACK}_runner"], **{"desired-state": ["running"]})
@@ -197,5 +199,88 @@ def back_to_old(stage):
     return f"{sha[:7]} answers again, {time.time() - began:.0f} s after the click"
 
 
+def two_pushes(stage):
+    """7: a push while the pipeline of the one before runs: never two roll-outs at once, and the newer version stays."""
+    tests = stage.work / "tests/coverage"
+    whole = tests.read_text()
+    # What takes minutes is left out of these two commits: it is the order that is looked at.
+    tests.write_text("#!/bin/sh\nsleep 5\n")
+    load = stage.load("two-pushes")
+    older = stage.gitea.run_of(stage.push("the older of two"))["id"]
+    wait(120, "the older one is tested", lambda: any(job["name"] == "test" and job["status"] == "in_progress" for job in stage.gitea.jobs_of(older)))
+    sha = stage.push("the newer of two")
+    tests.write_text(whole)
+    newer = stage.gitea.run_of(sha)["id"]
+    jobs = green(stage, newer)
+    first = stage.gitea.finished(older, LONG)
+    wait(60, "the newer version answers", lambda: stage.answers() == sha[:7])
+    seen = load.end()
+    expect(seen["failed"] == 0, f"{seen['failed']} of {seen['requests']} requests failed: {json.dumps(seen['failures'][:5])}")
+    end, begin = first["deploy"].get("completed_at"), jobs["deploy"]["started_at"]
+    if conclusion(first)["deploy"] == "success":
+        expect(server.moment(end) <= server.moment(begin), f"two roll-outs at once: the older one's ended at {end}, the newer one's began at {begin}")
+    else:
+        expect(conclusion(first)["deploy"] in ("cancelled", "skipped"), f"the older run ended as {conclusion(first)}")
+    return f"the older run's jobs: {conclusion(first)}; the newer one answers, {seen['requests']} requests, {seen['failed']} failed"
+
+
+OWN = """on: {push: {branches: [own]}}
+jobs:
+  tools:
+    runs-on: own
+    steps:
+      - uses: actions/checkout@v4
+      - run: |
+          node --version && docker --version && ssh -V && cargo --version && esteira --version
+          test -e platform/up
+"""
+
+
+def own_images(stage):
+    """8: the Dockerfile's `runner` registers itself from variables and a secret file, and runs jobs in its `job`."""
+    if not stage.with_coverage:
+        stage.stand_ins.append("images `runner` and `job` of the Dockerfile: not made (--without-coverage leaves out what `job` is made of)")
+        return "left out"
+    job, runner = parts.dockerfile_images(stage.work)
+    name = "esteira-e2e-own"
+    shell = subprocess.run(["docker", "run", "--rm", "--entrypoint", "/bin/sh", runner, "-c", "true"], capture_output=True, text=True)
+    expect(shell.returncode == 127, f"there is a shell in the runner's image: {shell}")
+    file = stage.work / ".gitea/workflows/own.yml"
+    file.write_text(OWN)
+
+    def pushed(message):
+        sha = parts.commit(stage.work, message)
+        run("git", "-C", stage.work, "push", "-q", stage.gitea.remote(server.OWNER, REPOSITORY), "HEAD:own")
+        return stage.gitea.run_of(sha, "own.yml")["id"]
+
+    def healthy():
+        return run("docker", "inspect", "-f", "{{.State.Health.Status}}", name).strip() == "healthy"
+
+    def registered():
+        return [each["id"] for each in stage.gitea.get("/admin/actions/runners")["runners"] if each["name"] == "own"]
+    try:
+        run("docker", "run", "-d", "--name", name, "-v", f"{name}:/data", "-v", "/var/run/docker.sock:/var/run/docker.sock",
+            "-v", f"{stage.work}/platform/secrets/runner_token:/run/secrets/runner_token:ro",
+            "-e", f"GITEA_INSTANCE_URL={stage.gitea.url}", "-e", "GITEA_RUNNER_REGISTRATION_TOKEN_FILE=/run/secrets/runner_token",
+            "-e", "GITEA_RUNNER_NAME=own", "-e", f"GITEA_RUNNER_LABELS=own:docker://{job}", runner)
+        wait(60, "the runner of the Dockerfile is healthy", healthy)
+        began = registered()
+        expect(len(began) == 1, f"one runner called `own` should have registered, there are {began}")
+        text = stage.gitea.text(green(stage, pushed("tools"), ["tools"])["tools"])
+        run("docker", "restart", name)
+        wait(60, "it is healthy again", healthy)
+        (stage.work / "api/RELEASE").write_text("again\n")
+        green(stage, pushed("tools again"), ["tools"])
+        expect(registered() == began, f"after a restart it is {registered()} instead of {began}")
+    finally:
+        said = subprocess.run(["docker", "logs", name], capture_output=True, text=True)
+        (stage.folder / "own-runner.log").write_text(said.stdout + said.stderr)
+        run("docker", "rm", "-f", name)
+        run("docker", "volume", "rm", name)
+        file.unlink()
+    return "no shell, registered from a secret file, healthy, the same after a restart; " + ", ".join(
+        row.strip() for row in text.splitlines() if re.match(r"v\d+\.|Docker version|esteira |OpenSSH|cargo ", row.strip()))
+
+
 ALL = {"release": release, "rolled-back": rolled_back, "held-wrong": held_wrong, "runner-replaced": runner_replaced,
-       "observed": observed, "back-to-old": back_to_old}
+       "observed": observed, "back-to-old": back_to_old, "two-pushes": two_pushes, "own-images": own_images}
