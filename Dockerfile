@@ -65,17 +65,19 @@ COPY proto proto
 COPY runner runner
 RUN find workflows proto runner -name '*.rs' -exec touch {} + && \
     cargo build --locked --profile "$CARGO_PROFILE" -p runner --bin esteira && \
-    mkdir -p /image/etc/ssl/certs /image/data /image/tmp && chmod 1777 /image/tmp && \
+    mkdir -p /image/etc/ssl/certs /image/etc/esteira /image/data /image/tmp && chmod 1777 /image/tmp && \
     cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ && \
+    cp runner/service/config.yaml /image/etc/esteira/ && \
     echo 'root:x:0:0::/data:/' >/image/etc/passwd && \
     cp target/*/*/esteira /image/
 
 # The variables of the official image are honoured: GITEA_INSTANCE_URL, GITEA_RUNNER_REGISTRATION_TOKEN (or _FILE),
 # GITEA_RUNNER_NAME, GITEA_RUNNER_LABELS, CONFIG_FILE, ... The first start registers; identity and journals are in /data.
+# runner/docs/install.md shows the ways to run it.
 FROM scratch AS runner
 LABEL org.opencontainers.image.title="esteira" org.opencontainers.image.description="A Gitea Actions runner" org.opencontainers.image.licenses="MIT"
 COPY --from=runner-build /image /
-ENV HOME=/data
+ENV HOME=/data CONFIG_FILE=/etc/esteira/config.yaml
 WORKDIR /data
 VOLUME /data
 ENTRYPOINT ["/esteira"]

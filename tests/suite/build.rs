@@ -1,6 +1,6 @@
 //! What the program is made of.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use tests::runner::{program, root};
 
@@ -27,4 +27,23 @@ fn no_other_tls_stack_and_no_system_library_is_in_the_tree() {
     for banned in ["aws-lc-sys", "aws-lc-rs", "openssl-sys", "native-tls", "curl-sys"] {
         assert!(!names.contains(&banned), "{banned} is in the tree");
     }
+}
+
+#[test]
+fn the_service_unit_and_the_image_let_jobs_end() {
+    let service = root().join("runner/service");
+    let told = Command::new(program())
+        .args(["config", "get", "runner.shutdown_timeout", "--config"])
+        .arg(service.join("config.yaml"))
+        .output()
+        .expect("the program starts");
+    assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "3h", "{told:?}");
+    let text = |path: &str| fs::read_to_string(root().join(path)).expect("the file is there");
+    let unit = text("runner/service/esteira.service");
+    for line in ["TimeoutStopSec=3h10min", "KillMode=mixed", "RestartPreventExitStatus=2 3"] {
+        assert!(unit.lines().any(|found| found == line), "the unit has no line {line}");
+    }
+    let image = text("Dockerfile");
+    assert!(image.contains("cp runner/service/config.yaml /image/etc/esteira/"));
+    assert!(image.contains("CONFIG_FILE=/etc/esteira/config.yaml"));
 }
