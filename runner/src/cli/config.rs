@@ -14,8 +14,9 @@ use crate::settings::{Change, Environment, documented_example, edit, keys};
 /// Print, create and check configuration files.
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {
-    #[command(flatten)]
-    file: ConfigFile,
+    /// Configuration file; or CONFIG_FILE; without one, every key has its default. May stand behind the key, too.
+    #[arg(short, long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: ConfigCommand,
 }
@@ -67,7 +68,7 @@ enum ConfigCommand {
 
 /// Runs the subcommand.
 pub(super) fn run(args: ConfigArgs, outer: ConfigFile, environment: &Environment) -> ExitCode {
-    let config = args.file.or(outer, environment);
+    let config = ConfigFile { config: args.config }.or(outer, environment);
     let config = config.as_deref();
     match args.command {
         ConfigCommand::Generate => print(&documented_example()),
