@@ -24,7 +24,7 @@ pub(super) struct DeployArgs {
     /// What people know this release by; becomes the service label `esteira.revision`.
     #[arg(long, env = "GITHUB_SHA")]
     revision: Option<String>,
-    /// How long to wait for convergence, in seconds.
+    /// How long to wait for convergence, in seconds; the hand-over counts.
     #[arg(long, default_value_t = 900)]
     timeout: u64,
     /// Do not wait for this service's new tasks; may be given more than once. For the runner that runs this very
@@ -40,7 +40,7 @@ pub(super) struct DeployArgs {
     /// Show what would change, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// How to tell it.
+    /// How to tell it; the JSON lines are described in docs/deploy.md.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }

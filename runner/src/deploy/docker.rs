@@ -1,16 +1,42 @@
 //! The docker command line, called with bounded time and bounded output.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    process::Stdio,
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    process::Command,
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
 };
 
 use crate::deploy::{DeployError, explain};
 
-/// Output beyond this many bytes is dropped: a rendered stack file is some kilobytes.
+/// Output beyond this many bytes is read and dropped: a rendered stack file is some kilobytes.
 const OUTPUT_LIMIT: u64 = 8 << 20;
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// There is no docker command line.
+    #[error(
+        "the docker command line could not be started ({0}): install it, `esteira deploy` speaks to Swarm through it"
+    )]
+    Start(io::Error),
+    /// Its pipes broke.
+    #[error("`{0}`: {1}")]
+    Broken(String, io::Error),
+    /// It was ended, because it took too long.
+    #[error("`{0}` did not end within {seconds} s", seconds = .1.as_secs())]
+    TooLong(String, Duration),
+}
+
+impl From<CliError> for DeployError {
+    fn from(error: CliError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
 
 /// The docker command line with its engine address.
 #[derive(Debug, Clone)]
@@ -29,6 +55,29 @@ pub(super) struct CliOutput {
     pub(super) stderr: String,
 }
 
+impl CliOutput {
+    /// The remarks on standard error, one each, however many lines the command line has broken them into.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let mut remarks: Vec<String> = Vec::new();
+        let mut is_new = true;
+        for line in self.stderr.lines().map(str::trim) {
+            match remarks.last_mut() {
+                _ if line.is_empty() => is_new = true,
+                Some(last) if !is_new || last.ends_with(':') => {
+                    last.push(' ');
+                    last.push_str(line);
+                    is_new = false;
+                }
+                _ => {
+                    remarks.push(line.to_owned());
+                    is_new = false;
+                }
+            }
+        }
+        remarks
+    }
+}
+
 impl DockerCli {
     pub(super) const fn new(host: Option<String>) -> Self {
         Self { host }
@@ -41,6 +90,11 @@ impl DockerCli {
             command.args(["--host", host]);
         }
         command.args(arguments).kill_on_drop(true);
+        // A cancelled job signals its whole process group; a hand-over under way has to be let end. In a terminal
+        // the child stays where ssh can ask for a passphrase.
+        if !io::stdin().is_terminal() {
+            command.process_group(0);
+        }
         command
     }
 
@@ -50,56 +104,8 @@ impl DockerCli {
         arguments: &[&str],
         input: Option<&[u8]>,
         limit: Duration,
-    ) -> Result<CliOutput, DeployError> {
-        let what = format!("docker {}", arguments.join(" "));
-        let mut child = self
-            .command(arguments)
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| {
-                DeployError::Unreachable(format!("the docker command line could not be started ({error}): install it, `esteira deploy` speaks to Swarm through it"))
-            })?;
-        let broken = |error: std::io::Error| DeployError::Unreachable(format!("`{what}`: {error}"));
-        let mut stdin = child.stdin.take();
-        let mut stdout = child.stdout.take().map(|pipe| pipe.take(OUTPUT_LIMIT));
-        let mut stderr = child.stderr.take().map(|pipe| pipe.take(OUTPUT_LIMIT));
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let work = async {
-            let write = async {
-                if let (Some(mut pipe), Some(bytes)) = (stdin.take(), input) {
-                    // A program that exits before it has read its input says why on standard error.
-                    let _ = pipe.write_all(bytes).await;
-                }
-                Ok::<_, std::io::Error>(())
-            };
-            let read_out = async {
-                match stdout.as_mut() {
-                    Some(pipe) => pipe.read_to_end(&mut out).await.map(|_| ()),
-                    None => Ok(()),
-                }
-            };
-            let read_err = async {
-                match stderr.as_mut() {
-                    Some(pipe) => pipe.read_to_end(&mut err).await.map(|_| ()),
-                    None => Ok(()),
-                }
-            };
-            tokio::try_join!(write, read_out, read_err)?;
-            child.wait().await
-        };
-        let status = tokio::time::timeout(limit, work)
-            .await
-            .map_err(|_| {
-                DeployError::Unreachable(format!("`{what}` did not end within {} s", limit.as_secs()))
-            })?
-            .map_err(broken)?;
-        Ok(CliOutput {
-            success: status.success(),
-            stdout: String::from_utf8_lossy(&out).into_owned(),
-            stderr: String::from_utf8_lossy(&err).into_owned(),
-        })
+    ) -> Result<CliOutput, CliError> {
+        finish(self.command(arguments), format!("docker {}", arguments.join(" ")), input, limit).await
     }
 
     /// Asks the engine whether it is a Swarm manager; this is also the first use of the way to it.
@@ -123,5 +129,97 @@ impl DockerCli {
                 "the engine is not part of a Swarm: run `docker swarm init` on it, or name a manager with --host".to_owned(),
             )),
         }
+    }
+}
+
+async fn finish(
+    mut command: Command,
+    what: String,
+    input: Option<&[u8]>,
+    limit: Duration,
+) -> Result<CliOutput, CliError> {
+    let mut child = command
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(CliError::Start)?;
+    match tokio::time::timeout(limit, exchange(&mut child, input)).await {
+        Ok(ended) => ended.map_err(|error| CliError::Broken(what, error)),
+        Err(_) => Err(CliError::TooLong(what, limit)),
+    }
+}
+
+/// Gives the child its input and takes its output until it ends.
+async fn exchange(child: &mut Child, input: Option<&[u8]>) -> io::Result<CliOutput> {
+    let stdin = child.stdin.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let write = async {
+        if let (Some(mut pipe), Some(bytes)) = (stdin, input) {
+            // A program that exits before it has read its input says why on standard error.
+            let _ = pipe.write_all(bytes).await;
+        }
+        Ok(())
+    };
+    let ((), stdout, stderr) = tokio::try_join!(write, read(stdout), read(stderr))?;
+    Ok(CliOutput { success: child.wait().await?.success(), stdout, stderr })
+}
+
+/// The pipe's text up to the limit. The rest is read as well, or its writer would wait for ever.
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
+    let Some(pipe) = pipe else { return Ok(String::new()) };
+    let mut kept = Vec::new();
+    let mut pipe = pipe.take(OUTPUT_LIMIT);
+    pipe.read_to_end(&mut kept).await?;
+    tokio::io::copy(&mut pipe.into_inner(), &mut tokio::io::sink()).await?;
+    Ok(String::from_utf8_lossy(&kept).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::process::Command;
+
+    use super::{CliError, CliOutput, OUTPUT_LIMIT, finish};
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).kill_on_drop(true);
+        command
+    }
+
+    #[tokio::test]
+    async fn a_program_that_prints_too_much_ends_all_the_same() {
+        let output = finish(
+            shell("head -c 10000000 /dev/zero; echo told >&2"),
+            String::new(),
+            None,
+            Duration::from_secs(60),
+        );
+        let output = output.await.expect("it ends");
+        assert!(output.success);
+        assert_eq!(output.stdout.len() as u64, OUTPUT_LIMIT);
+        assert_eq!(output.remarks(), ["told"]);
+    }
+
+    #[test]
+    fn a_remark_is_one_whatever_its_lines() {
+        let stderr = "Ignoring unsupported options: build\n\nIgnoring deprecated options:\n\ncontainer_name: no.\n\n\
+                      image x could not be accessed\nits digest.\n\n";
+        let output = CliOutput { success: true, stdout: String::new(), stderr: stderr.to_owned() };
+        let wanted = [
+            "Ignoring unsupported options: build",
+            "Ignoring deprecated options: container_name: no.",
+            "image x could not be accessed its digest.",
+        ];
+        assert_eq!(output.remarks(), wanted);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_ended() {
+        let output =
+            finish(shell("exec sleep 600"), "docker x".into(), None, Duration::from_millis(50)).await;
+        assert!(matches!(output, Err(CliError::TooLong(..))), "{output:?}");
     }
 }

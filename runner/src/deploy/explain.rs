@@ -1,7 +1,7 @@
 //! What the docker command line and ssh say when they cannot, in one sentence that tells what to do.
 
 /// The last line that says something, without the prefixes that every message has.
-fn last_words(stderr: &str) -> String {
+pub(super) fn last_words(stderr: &str) -> String {
     let line = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
     // Around ssh's own words the command line repeats its whole command.
     let line = line.rsplit_once("stderr=").map_or(line, |(_, words)| words);

@@ -1,19 +1,18 @@
 //! Looks at the stack every second until every service has come to its end, or the limit has.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use bollard::Docker;
 use tokio::time::Instant;
 
 use crate::deploy::{
-    DeployError, Deployment, Outcome, explain,
-    observe::{self, Mode, Phase, ServiceFacts},
+    DeployError, Deployment, Outcome,
+    engine::Engine,
+    explain,
+    observe::{self, Before, ServiceFacts},
     show::Show,
     stack::Mark,
     verdict::{Progress, Standing, judge},
+    watch::Watch,
 };
 
 /// Between two looks.
@@ -22,12 +21,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
 /// Looks in a row that must say "converged".
 const STILL: u32 = 2;
-/// So long a new task must have run: without a health check it runs for an instant before it fails. Swarm watches the
-/// tasks of an update for as long by default, those of a first release not at all.
-const STEADY: Duration = Duration::from_secs(5);
-
-/// Failed tasks by service and id.
-type Failures = BTreeMap<String, BTreeMap<String, observe::TaskFacts>>;
 
 /// A service that did not converge, as last seen.
 #[derive(Debug, Clone)]
@@ -57,8 +50,8 @@ impl Ending {
             tasks.filter(|task| task.current && !task.error.is_empty()).map(move |task| (service, task))
         });
         let first = failed
-            .min_by(|(_, a), (_, b)| a.changed.cmp(&b.changed))
-            .or_else(|| stuck.min_by(|(_, a), (_, b)| a.changed.cmp(&b.changed)));
+            .min_by_key(|(_, task)| task.changed)
+            .or_else(|| stuck.min_by_key(|(_, task)| task.changed));
         match first {
             Some((service, task)) => {
                 Some(format!("{}.{}: {}", service.service, task.slot, explain::task(&task.error)))
@@ -71,47 +64,30 @@ impl Ending {
 /// One deployment being followed.
 #[derive(Debug)]
 pub(super) struct Follower<'a> {
-    pub(super) engine: &'a Docker,
+    pub(super) engine: &'a Engine,
     pub(super) deployment: &'a Deployment,
     /// The services of the file.
     pub(super) names: &'a [String],
     pub(super) mark: &'a Mark,
-    /// Tasks that were there before.
-    pub(super) old_tasks: HashSet<String>,
+    pub(super) before: &'a Before,
 }
 
 impl Follower<'_> {
     /// Follows the services to their end, or to the limit.
     pub(super) async fn follow(&self, started: Instant, show: &mut Show) -> Result<Ending, DeployError> {
         let mut still = 0;
-        let mut last_answer = Instant::now();
-        let mut failed: Failures = BTreeMap::new();
-        let mut seen = HashMap::new();
+        let mut watch = Watch::new(&self.mark.deployment, self.before);
         loop {
-            let stack = match observe::look(self.engine, &self.deployment.stack).await {
-                Ok(stack) => stack,
-                Err(error) if last_answer.elapsed() < ENGINE_PATIENCE => {
-                    tracing::debug!(%error, "the manager did not answer this time");
-                    tokio::time::sleep(INTERVAL).await;
-                    continue;
-                }
-                Err(error) => {
-                    return Err(DeployError::Unreachable(format!(
-                        "the manager has not answered for {} s ({error}); Swarm goes on by itself",
-                        ENGINE_PATIENCE.as_secs()
-                    )));
-                }
-            };
-            last_answer = Instant::now();
-            self.note_failures(&stack, &mut failed);
-            let steady = self.are_steady(&stack, &mut seen, last_answer);
+            let stack = self.look().await?;
+            watch.note(&stack);
+            let steady = watch.is_steady(self.names, &stack, Instant::now());
             let progress: BTreeMap<String, Progress> = self
                 .names
                 .iter()
                 .map(|name| (name.clone(), judge(&self.mark.deployment, stack.get(name))))
                 .collect();
             show.progress(&progress, started.elapsed())?;
-            let ending = |outcome| Ending { outcome, unfinished: unfinished(&progress, &stack, &failed) };
+            let ending = |outcome| Ending { outcome, unfinished: unfinished(&progress, &stack, &watch) };
             if progress.iter().all(|(name, progress)| self.is_enough(name, &progress.standing)) {
                 still += 1;
                 if still >= STILL && steady {
@@ -130,23 +106,24 @@ impl Follower<'_> {
         }
     }
 
-    /// Whether every new task that runs has run for a while; `seen` remembers since when.
-    fn are_steady(
-        &self,
-        stack: &BTreeMap<String, ServiceFacts>,
-        seen: &mut HashMap<String, Instant>,
-        now: Instant,
-    ) -> bool {
-        let services = self.names.iter().filter_map(|name| stack.get(name));
-        let running = services
-            .filter(|facts| facts.mode == Mode::Running)
-            .flat_map(|facts| &facts.tasks)
-            .filter(|task| task.current && task.wanted && task.phase == Phase::Running)
-            .filter(|task| !self.old_tasks.contains(&task.id));
-        running.fold(true, |steady, task| {
-            let since = *seen.entry(task.id.clone()).or_insert(now);
-            steady && now.duration_since(since) >= STEADY
-        })
+    /// One look, tried again for as long as a manager may be away.
+    async fn look(&self) -> Result<BTreeMap<String, ServiceFacts>, DeployError> {
+        let asked = Instant::now();
+        loop {
+            match observe::look(self.engine, &self.deployment.stack, self.before).await {
+                Ok(stack) => return Ok(stack),
+                Err(error) if asked.elapsed() < ENGINE_PATIENCE => {
+                    tracing::debug!(%error, "the manager did not answer this time");
+                    tokio::time::sleep(INTERVAL).await;
+                }
+                Err(error) => {
+                    return Err(DeployError::Unreachable(format!(
+                        "the manager has not answered for {} s ({error}); Swarm goes on by itself",
+                        ENGINE_PATIENCE.as_secs()
+                    )));
+                }
+            }
+        }
     }
 
     fn is_enough(&self, name: &str, standing: &Standing) -> bool {
@@ -154,22 +131,6 @@ impl Follower<'_> {
             Standing::Converged => true,
             Standing::Waiting(_) => self.deployment.no_wait_for.iter().any(|unawaited| unawaited == name),
             Standing::RollingBack(_) | Standing::RolledBack(_) | Standing::Failed(_) => false,
-        }
-    }
-
-    /// Keeps what failed of our release: a rollback hides it from a last look.
-    fn note_failures(&self, stack: &BTreeMap<String, ServiceFacts>, failed: &mut Failures) {
-        for (name, facts) in stack {
-            // After a rollback the specification is the former one, and our tasks are those that do not have it.
-            let released = facts.deployment.as_deref() == Some(&self.mark.deployment);
-            let ours = facts
-                .tasks
-                .iter()
-                .filter(|task| !self.old_tasks.contains(&task.id) && task.current == released)
-                .filter_map(|task| observe::failure(facts.mode, task));
-            for task in ours {
-                failed.entry(name.clone()).or_default().insert(task.id.clone(), task);
-            }
         }
     }
 }
@@ -197,7 +158,7 @@ fn out_of_time(progress: &BTreeMap<String, Progress>) -> Outcome {
 fn unfinished(
     progress: &BTreeMap<String, Progress>,
     stack: &BTreeMap<String, ServiceFacts>,
-    failed: &Failures,
+    watch: &Watch<'_>,
 ) -> Vec<Unfinished> {
     progress
         .iter()
@@ -213,7 +174,7 @@ fn unfinished(
                 service: name.clone(),
                 why,
                 facts: stack.get(name).cloned(),
-                failed: failed.get(name).map(|tasks| tasks.values().cloned().collect()).unwrap_or_default(),
+                failed: watch.failed(name),
             })
         })
         .collect()

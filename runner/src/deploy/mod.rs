@@ -5,27 +5,31 @@
 //! succeeded only when every service still carries that mark, has as many running tasks of its newest specification as
 //! it wants, and Swarm is not updating it any more.
 //!
-//! The line: `stack` renders the file with the docker command line and marks it, `docker` hands it over, `bridge` opens
-//! the engine's API through that same command line (so contexts, TLS and `ssh://` work as the operator knows them),
-//! `observe` reads what is there, `verdict` judges it without any I/O, `follow` repeats that until the end, `show`
-//! tells a person or a program, `postmortem` fetches what failed tasks said.
+//! The line is `rollout`: `stack` renders the file with the docker command line (`docker`), marks it and hands it over,
+//! `bridge` opens the engine's API (`engine`) through that same command line (so contexts, TLS and `ssh://` work as the
+//! operator knows them), `observe` reads what is there, `watch` remembers it and `verdict` judges it without any I/O,
+//! `follow` repeats that until the end, `show` tells a person or a program, `postmortem` fetches what failed tasks said.
+//! A dry run ends before the hand-over, with what `diff` has found.
 
 mod bridge;
 mod diff;
 mod docker;
+mod engine;
 mod explain;
 mod follow;
 mod observe;
 mod postmortem;
+mod rollout;
 mod show;
 mod stack;
 mod verdict;
+mod watch;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use show::Format;
 
-use crate::deploy::{docker::DockerCli, follow::Ending, show::Show};
+use crate::deploy::show::Show;
 
 /// What to deploy, and how long to wait.
 #[derive(Debug, Clone)]
@@ -38,7 +42,7 @@ pub struct Deployment {
     pub revision: Option<String>,
     /// Engine address for the docker command line (`-H`), e.g. `ssh://deploy@manager`; `None` leaves it to the environment.
     pub host: Option<String>,
-    /// From the hand-over to the last service's convergence.
+    /// From the beginning of the hand-over to the last service's convergence.
     pub timeout: Duration,
     /// Services that may still be on their way when the deployment ends well; one that has failed is a failure all the same.
     pub no_wait_for: Vec<String>,
@@ -67,7 +71,7 @@ pub enum Outcome {
     TimedOut,
     /// The manager could not be reached, or was lost for too long.
     Unreachable,
-    /// Interrupted; Swarm goes on by itself.
+    /// Interrupted; what Swarm has been given it goes on with.
     Interrupted,
 }
 
@@ -84,6 +88,19 @@ impl Outcome {
             Self::Interrupted => 130,
         }
     }
+
+    /// Its name for programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Converged => "converged",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::RolledBack => "rolled_back",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// What stopped a deployment before Swarm could answer.
@@ -95,9 +112,6 @@ pub enum DeployError {
     /// The engine or the way to it. One sentence.
     #[error("{0}")]
     Unreachable(String),
-    /// Swarm refused the specification, or the registry refused us. One sentence.
-    #[error("{0}")]
-    Refused(String),
     /// The output could not be written.
     #[error("writing the output: {0}")]
     Output(#[from] std::io::Error),
@@ -109,7 +123,7 @@ impl DeployError {
         match self {
             Self::Usage(_) => Outcome::Usage,
             Self::Unreachable(_) => Outcome::Unreachable,
-            Self::Refused(_) | Self::Output(_) => Outcome::Failed,
+            Self::Output(_) => Outcome::Failed,
         }
     }
 }
@@ -117,10 +131,7 @@ impl DeployError {
 /// Deploys, and tells how it went. Does not fail: whatever goes wrong is the outcome.
 pub async fn deploy(deployment: &Deployment, interrupted: impl Future<Output = ()> + Send) -> Outcome {
     let mut show = Show::new(deployment.format);
-    let result = tokio::select! {
-        result = run(deployment, &mut show) => result,
-        () = interrupted => Ok((Outcome::Interrupted, None)),
-    };
+    let result = rollout::run(deployment, &mut show, std::pin::pin!(interrupted)).await;
     let (outcome, cause) = match result {
         Ok(ended) => ended,
         Err(error) => (error.outcome(), Some(error.to_string())),
@@ -128,45 +139,4 @@ pub async fn deploy(deployment: &Deployment, interrupted: impl Future<Output = (
     // The reader has gone away (a closed pipe): the exit code still says it.
     let _ = show.end(&deployment.stack, outcome, cause.as_deref());
     outcome
-}
-
-/// The outcome, with its cause where the services have named one.
-async fn run(deployment: &Deployment, show: &mut Show) -> Result<(Outcome, Option<String>), DeployError> {
-    let cli = DockerCli::new(deployment.host.clone());
-    cli.require_manager().await?;
-    let stack = stack::render(&cli, &deployment.files).await?;
-    for note in &stack.notes {
-        show.note(note)?;
-    }
-    let names = stack.services();
-    for unknown in deployment.no_wait_for.iter().filter(|name| !names.contains(name)) {
-        show.note(&format!("--no-wait-for {unknown}: the stack has no such service"))?;
-    }
-    let (bridge, engine) = bridge::Bridge::open(&cli).await?;
-    if deployment.dry_run {
-        let present = observe::specifications(&engine, &deployment.stack).await?;
-        show.differences(&diff::differences(&stack, &present, deployment.prune))?;
-        bridge.close().await;
-        return Ok((Outcome::Converged, None));
-    }
-    let mark = stack::Mark::new(deployment.revision.clone());
-    // What was there before we came is not this release's fault.
-    let old_tasks = observe::task_ids(&engine, &deployment.stack).await?;
-    let started = tokio::time::Instant::now();
-    stack::hand_over(&cli, deployment, &stack.marked(&mark)?).await?;
-    let follower = follow::Follower { engine: &engine, deployment, names: &names, mark: &mark, old_tasks };
-    let ending = follower.follow(started, show).await?;
-    if ending.outcome != Outcome::Converged {
-        explain_failure(&cli, &ending, show).await?;
-    }
-    bridge.close().await;
-    Ok((ending.outcome, ending.cause()))
-}
-
-async fn explain_failure(cli: &DockerCli, ending: &Ending, show: &mut Show) -> Result<(), DeployError> {
-    for failed in &ending.unfinished {
-        let report = postmortem::examine(cli, failed).await;
-        show.postmortem(&report)?;
-    }
-    Ok(())
 }

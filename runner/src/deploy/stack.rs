@@ -3,18 +3,23 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde_yaml::{Mapping, Value};
+use tokio::time::Instant;
 
-use crate::deploy::{DeployError, Deployment, docker::DockerCli, explain};
+use crate::deploy::{
+    DeployError, Deployment,
+    docker::{CliError, CliOutput, DockerCli},
+    explain,
+};
 
 /// Label with the unique id of one deployment; a rollback brings the former one back.
 pub(super) const DEPLOYMENT_LABEL: &str = "esteira.deployment";
 /// Label with what people call the release.
 pub(super) const REVISION_LABEL: &str = "esteira.revision";
+/// Label with the fingerprint of the service's section, so that a later dry run knows whether it is another one.
+pub(super) const SECTION_LABEL: &str = "esteira.section";
 
 /// How long rendering a file may take.
 const RENDER_LIMIT: Duration = Duration::from_secs(60);
-/// How long the hand-over may take: with registry lookups for every image.
-const HAND_OVER_LIMIT: Duration = Duration::from_secs(300);
 
 /// What marks the services of one deployment.
 #[derive(Debug, Clone)]
@@ -35,8 +40,19 @@ impl Mark {
 #[derive(Debug)]
 pub(super) struct Stack {
     document: Value,
-    /// What the command line remarked: ignored options.
+    /// What the command line remarked.
     pub(super) notes: Vec<String>,
+}
+
+/// How a hand-over ended.
+#[derive(Debug)]
+pub(super) enum HandOver {
+    /// Swarm has it; what the command line remarked: options that Swarm ignores, images without a digest.
+    Done(Vec<String>),
+    /// Swarm or the registry said no, perhaps after some services. One sentence.
+    Refused(String),
+    /// The limit was reached first.
+    OutOfTime,
 }
 
 /// Renders the files as `docker stack deploy` would read them: variables filled in, files merged, paths made absolute.
@@ -60,9 +76,7 @@ pub(super) async fn render(cli: &DockerCli, files: &[PathBuf]) -> Result<Stack, 
     let document: Value = serde_yaml::from_str(&output.stdout).map_err(|error| {
         DeployError::Usage(format!("{}: the rendered file is not understood: {error}", names.join(", ")))
     })?;
-    let notes =
-        output.stderr.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    let stack = Stack { document, notes };
+    let stack = Stack { document, notes: output.remarks() };
     if stack.services().is_empty() {
         return Err(DeployError::Usage(format!("{}: there is no service in it", names.join(", "))));
     }
@@ -70,6 +84,12 @@ pub(super) async fn render(cli: &DockerCli, files: &[PathBuf]) -> Result<Stack, 
 }
 
 impl Stack {
+    /// A document that is rendered already.
+    #[cfg(test)]
+    pub(super) fn of(document: &str) -> Self {
+        Self { document: serde_yaml::from_str(document).expect("YAML"), notes: Vec::new() }
+    }
+
     /// The services' names, as in the file.
     pub(super) fn services(&self) -> Vec<String> {
         self.service_map().keys().cloned().collect()
@@ -86,8 +106,17 @@ impl Stack {
             .collect()
     }
 
-    /// The document with the mark on every service.
-    pub(super) fn marked(&self, mark: &Mark) -> Result<String, DeployError> {
+    /// A definition of the top level: `kind` is `secrets`, `configs`, `networks` or `volumes`.
+    pub(super) fn definition(&self, kind: &str, name: &str) -> Option<&Mapping> {
+        self.document.get(kind)?.get(name)?.as_mapping()
+    }
+
+    /// The document with the mark on every service, and the fingerprint of its section where there is one.
+    pub(super) fn marked(
+        &self,
+        mark: &Mark,
+        fingerprints: &BTreeMap<String, String>,
+    ) -> Result<String, DeployError> {
         let mut document = self.document.clone();
         let services = document.get_mut("services").and_then(Value::as_mapping_mut).into_iter().flatten();
         for (name, body) in services {
@@ -98,16 +127,15 @@ impl Stack {
             };
             let body = body.as_mapping_mut().ok_or_else(unexpected)?;
             let deploy = entry(body, "deploy").as_mapping_mut().ok_or_else(unexpected)?;
-            let labels = entry(deploy, "labels");
-            match labels {
+            let marks = mark_labels(mark, name.as_str().and_then(|name| fingerprints.get(name)));
+            match entry(deploy, "labels") {
                 Value::Mapping(labels) => {
-                    for (key, value) in mark_labels(mark) {
+                    for (key, value) in marks {
                         labels.insert(key.into(), value.into());
                     }
                 }
                 Value::Sequence(labels) => {
-                    labels
-                        .extend(mark_labels(mark).map(|(key, value)| Value::from(format!("{key}={value}"))));
+                    labels.extend(marks.map(|(key, value)| Value::from(format!("{key}={value}"))));
                 }
                 _ => return Err(unexpected()),
             }
@@ -128,9 +156,16 @@ fn escape_dollars(value: &mut Value) {
     }
 }
 
-fn mark_labels(mark: &Mark) -> impl Iterator<Item = (&'static str, String)> + '_ {
-    let revision = mark.revision.iter().map(|revision| (REVISION_LABEL, revision.clone()));
-    std::iter::once((DEPLOYMENT_LABEL, mark.deployment.clone())).chain(revision)
+fn mark_labels<'a>(
+    mark: &'a Mark,
+    fingerprint: Option<&'a String>,
+) -> impl Iterator<Item = (&'static str, String)> + 'a {
+    let labels = [
+        (DEPLOYMENT_LABEL, Some(&mark.deployment)),
+        (REVISION_LABEL, mark.revision.as_ref()),
+        (SECTION_LABEL, fingerprint),
+    ];
+    labels.into_iter().filter_map(|(key, value)| Some((key, value?.clone())))
 }
 
 /// The value under `key`, an empty mapping if there is none (or null).
@@ -147,7 +182,8 @@ pub(super) async fn hand_over(
     cli: &DockerCli,
     deployment: &Deployment,
     document: &str,
-) -> Result<(), DeployError> {
+    deadline: Instant,
+) -> Result<HandOver, DeployError> {
     let help = cli.run(&["stack", "deploy", "--help"], None, RENDER_LIMIT).await?;
     let mut arguments = vec!["stack", "deploy", "--compose-file", "-", "--resolve-image", "always"];
     if help.stdout.contains("--detach") {
@@ -160,25 +196,33 @@ pub(super) async fn hand_over(
         arguments.push("--prune");
     }
     arguments.push(&deployment.stack);
-    let mut output = cli.run(&arguments, Some(document.as_bytes()), HAND_OVER_LIMIT).await?;
-    if !output.success && explain::is_out_of_sequence(&output.stderr) {
+    let once = || cli.run(&arguments, Some(document.as_bytes()), deadline.duration_since(Instant::now()));
+    let mut output = once().await;
+    if matches!(&output, Ok(CliOutput { success: false, stderr, .. }) if explain::is_out_of_sequence(stderr))
+    {
         tracing::info!("another writer changed a service at the same time; handing over once more");
-        output = cli.run(&arguments, Some(document.as_bytes()), HAND_OVER_LIMIT).await?;
+        output = once().await;
     }
-    if output.success {
-        Ok(())
-    } else {
-        Err(DeployError::Refused(explain::refused(&deployment.stack, &output.stderr)))
+    match output {
+        Ok(output) if output.success => Ok(HandOver::Done(output.remarks())),
+        Ok(output) => Ok(HandOver::Refused(explain::refused(&deployment.stack, &output.stderr))),
+        Err(CliError::TooLong(..)) => Ok(HandOver::OutOfTime),
+        Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::{Mark, Stack};
 
     fn marked(text: &str) -> String {
-        let stack = Stack { document: serde_yaml::from_str(text).expect("yaml"), notes: Vec::new() };
-        stack.marked(&Mark { deployment: "d1".into(), revision: Some("abc".into()) }).expect("marked")
+        let stack = Stack::of(text);
+        let fingerprints = BTreeMap::from([("b".to_owned(), "f1".to_owned())]);
+        stack
+            .marked(&Mark { deployment: "d1".into(), revision: Some("abc".into()) }, &fingerprints)
+            .expect("marked")
     }
 
     #[test]
@@ -188,6 +232,7 @@ mod tests {
         );
         assert_eq!(text.matches("esteira.deployment: d1").count(), 2, "{text}");
         assert_eq!(text.matches("esteira.revision: abc").count(), 2, "{text}");
+        assert_eq!(text.matches("esteira.section: f1").count(), 1, "{text}");
         assert!(text.contains("k: v"), "{text}");
     }
 

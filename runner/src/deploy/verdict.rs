@@ -17,6 +17,19 @@ pub(super) enum Standing {
     Failed(String),
 }
 
+impl Standing {
+    /// Its name for programs; people read it with spaces.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waiting(_) => "waiting",
+            Self::RollingBack(_) => "rolling_back",
+            Self::Converged => "converged",
+            Self::RolledBack(_) => "rolled_back",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// What is shown of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -106,7 +119,7 @@ fn running(service: &ServiceFacts, ready: u64) -> Standing {
         .tasks
         .iter()
         .filter(|task| task.current && !task.error.is_empty())
-        .max_by(|a, b| a.changed.cmp(&b.changed))
+        .max_by_key(|task| task.changed)
         .map(|task| task.error.as_str());
     let ended = service
         .tasks
@@ -140,17 +153,17 @@ mod tests {
             id: "t".into(),
             slot: "1".into(),
             current,
+            kept: false,
             wanted,
             phase,
             error: String::new(),
             exit_code: None,
-            changed: String::new(),
+            changed: None,
         }
     }
 
     fn service(update: Update, tasks: Vec<TaskFacts>) -> ServiceFacts {
         ServiceFacts {
-            name: "shop_web".into(),
             deployment: Some("ours".into()),
             mode: Mode::Running,
             wanted: 2,

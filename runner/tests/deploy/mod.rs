@@ -1,10 +1,13 @@
 //! `esteira deploy` against a real one-node Swarm: every way a roll-out can end, by exit code and last line.
 //!
 //! Skipped (loudly) where no engine answers or its node is a worker. `docker swarm init` is used only on an engine that
-//! is in no Swarm, on the loopback address; stacks are removed again, the Swarm is left.
+//! is in no Swarm, on the loopback address; stacks are removed again, the Swarm stays.
 
+mod handover;
+mod parts;
 mod ssh;
 mod swarm;
+mod telling;
 
 use swarm::{Ended, Stack, available};
 

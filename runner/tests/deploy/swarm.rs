@@ -34,7 +34,7 @@ impl fmt::Display for Ended {
     }
 }
 
-fn docker(words: &[&str]) -> Option<String> {
+pub(super) fn docker(words: &[&str]) -> Option<String> {
     let output = Command::new("docker").args(words).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -98,14 +98,46 @@ impl Stack {
 
     /// Deploys a file that is (or is not) there.
     pub(super) fn deploy_file(&self, path: &str, more: &[&str]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_esteira"))
+        Ended::of(&self.command(path, more).output().expect("the program runs"))
+    }
+
+    /// The program with its arguments.
+    pub(super) fn command(&self, path: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_esteira"));
+        command
             .args(["deploy", &self.name, "--compose-file", path])
             .args(more)
             .env_remove("GITHUB_ACTIONS")
-            .env_remove("GITHUB_SHA")
-            .output()
-            .expect("the program runs");
-        Ended::of(&output)
+            .env_remove("GITHUB_SHA");
+        command
+    }
+
+    /// The folder for this test's files.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Whether it has this service.
+    pub(super) fn has(&self, service: &str) -> bool {
+        docker(&["service", "inspect", &format!("{}_{service}", self.name)]).is_some()
+    }
+
+    /// What `format` makes of the tasks that are to run.
+    pub(super) fn tasks(&self, service: &str, format: &str) -> Vec<String> {
+        let service = format!("{}_{service}", self.name);
+        let ids = docker(&[
+            "service",
+            "ps",
+            "--quiet",
+            "--no-trunc",
+            "--filter",
+            "desired-state=running",
+            &service,
+        ]);
+        ids.expect("the tasks")
+            .lines()
+            .map(|id| docker(&["inspect", "--type", "task", "--format", format, id]).expect("a task"))
+            .collect()
     }
 
     /// A label of one of its services.
