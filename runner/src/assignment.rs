@@ -3,7 +3,12 @@
 //! The daemon makes assignments from the server's tasks, `exec` makes the same ones from its plan; from here on nobody
 //! can tell them apart.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prost_types::{Struct, value::Kind};
 use proto::runner::v1::{Result as NeedOutcome, Task};
@@ -125,6 +130,8 @@ pub struct Assignment {
     pub working_tree: Option<Arc<WorkingTree>>,
     /// Who runs it.
     pub runner: Arc<RunnerFacts>,
+    /// Where its workspace was, once it has a place; of the jobs of a called workflow, the first one's.
+    pub workspace: Arc<OnceLock<String>>,
     workflow: Arc<Workflow>,
     index: usize,
 }
@@ -261,6 +268,7 @@ impl Assignment {
             source: parts.source,
             working_tree: parts.working_tree,
             runner,
+            workspace: Arc::default(),
             workflow,
             index,
         };

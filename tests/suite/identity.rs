@@ -138,3 +138,23 @@ fn once_is_one_job_for_any_runner() {
     let second = state.jobs.iter().find(|job| job.id == waiting.jobs[0]).map(|job| job.status);
     assert_eq!(second, Some(Status::Waiting));
 }
+
+#[test]
+fn the_doctor_finds_out_whether_the_server_knows_the_runner_and_changes_nothing_there() {
+    let (gitea, home) = (FakeGitea::start(), Home::new());
+    home.register(&gitea, "lab:host");
+    home.write("config.yaml", "runner:\n  labels: ['other:host']\n");
+    let before = gitea.state().runners[0].clone();
+    let ended = home.run(&["doctor", "--config", "config.yaml"]);
+    assert!(ended.text().contains("the server knows this runner"), "{}", ended.text());
+    let after = gitea.state().runners[0].clone();
+    assert_eq!((after.labels, after.version, after.declared), (before.labels, before.version, 0));
+
+    gitea.delete_runners();
+    let ended = home.run(&["doctor", "--config", "config.yaml"]);
+    assert!(
+        !ended.status.success() && ended.text().contains("does not know this runner"),
+        "{}",
+        ended.text()
+    );
+}

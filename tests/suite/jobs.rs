@@ -229,3 +229,29 @@ fn rows_come_before_the_state_that_speaks_of_them_and_the_log_ends_first() {
     assert!(mine[sealed].rows > 0, "the last log call carries a row");
     assert_eq!(mine.iter().filter(|record| record.result.is_some()).count(), 1);
 }
+
+#[test]
+fn the_script_after_a_job_learns_what_the_job_was() {
+    let home = Home::new();
+    let script = home.path().join("after");
+    home.write("after", "#!/bin/sh\nenv | grep ^GITEA_ > \"$0.part\"; mv \"$0.part\" \"$0.env\"\n");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its mode");
+    let config = format!("runner:\n  post_task_script: {}\n", script.display());
+    let (gitea, home, _daemon) = host_with(FakeGitea::start(), home, &config);
+    let run = push_steps(&gitea, "    - run: echo \"workspace $PWD\"\n");
+    let task = gitea.finished(60, &run);
+    let told = within(
+        30,
+        "the script has run",
+        || Some(home.read("after.env")).filter(|text| !text.is_empty()),
+        String::new,
+    );
+    let workspace = task.lines().iter().find_map(|line| line.strip_prefix("workspace ").map(str::to_owned));
+    for line in [
+        format!("GITEA_TASK_ID={}", task.id),
+        format!("GITEA_WORKSPACE={}", workspace.expect("the step has printed it")),
+        "GITEA_JOB_RESULT=success".to_owned(),
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line}\n{told}");
+    }
+}

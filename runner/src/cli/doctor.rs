@@ -20,7 +20,8 @@ use crate::{
     settings::{Environment, Registration, RegistrationError, Resolved, Settings, load},
 };
 
-/// Check configuration, registration, server, clock, engine, disk and this program itself. Changes nothing.
+/// Check configuration, registration, server, clock, engine, disk and this program itself. Changes nothing; the server
+/// notes that the runner was seen.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
@@ -103,7 +104,7 @@ async fn look_at_rest(resolved: &Resolved, environment: &Environment, findings: 
     let labels = match Registration::load(&settings.runner.file) {
         Ok(registration) => {
             let labels = look_at_labels(settings, environment, &registration, findings);
-            look_at_server(settings, environment, &registration, &labels, findings).await;
+            look_at_server(settings, environment, &registration, findings).await;
             labels
         }
         Err(error @ RegistrationError::Missing(_)) if environment.instance.is_some() => {
@@ -232,7 +233,6 @@ async fn look_at_server(
     settings: &Settings,
     environment: &Environment,
     registration: &Registration,
-    labels: &[Label],
     findings: &mut Findings,
 ) {
     let options = settings.connect_options(environment);
@@ -249,12 +249,11 @@ async fn look_at_server(
         }
         Err(error) => return findings.wrong(advise(&error, &registration.address)),
     }
-    let names = labels.iter().map(|label| label.name().to_owned()).collect();
-    let declared = match client.with_credentials(&registration.credentials()) {
-        Ok(client) => client.declare(names).await.map(|_| ()),
+    let recognised = match client.with_credentials(&registration.credentials()) {
+        Ok(client) => client.recognise().await,
         Err(error) => Err(error),
     };
-    match declared {
+    match recognised {
         Ok(()) => findings.right("the server knows this runner"),
         Err(error @ ServerError::Unregistered) => {
             findings.wrong(format!("{error}: register again with `esteira register`"));

@@ -218,6 +218,7 @@ async fn after<H, D>(shop: &Shop<H, D>, work: &Assignment, conclusion: Conclusio
         .env("GITEA_TASK_ID", work.task.to_string())
         .env("GITEA_RUN_ID", work.github.get("run_id").map(workflows::Value::to_text).unwrap_or_default())
         .env("GITEA_REPOSITORY", work.repository())
+        .env("GITEA_WORKSPACE", work.workspace.get().map_or("", String::as_str))
         .env("GITEA_JOB_RESULT", conclusion.as_str())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -157,6 +157,8 @@ async fn run_in<B: Backend>(
         Err(BackendError::Cancelled) => return (Conclusion::Cancelled, BTreeMap::new()),
         Err(error) => return failed(log, &error.to_string()).await,
     };
+    // Another job of a called workflow may have been first.
+    let _ = work.workspace.set(place.layout().workspace.clone());
     let ended = match fetched {
         Ok((actions, texts)) => {
             let mut run =

@@ -62,7 +62,8 @@ pub(super) async fn run_called<H: Backend, D: Backend>(
                         working_tree: work.working_tree.clone(),
                         ..Parts::default()
                     };
-                    let inner = Assignment::from_planned(&planned, parts, work.runner.clone());
+                    let mut inner = Assignment::from_planned(&planned, parts, work.runner.clone());
+                    inner.workspace = work.workspace.clone();
                     log.row(&format!("Run job {}", inner.display_name)).await;
                     let report = run_inner(&inner, backends, store, log, cancel).await;
                     let outputs: Object =

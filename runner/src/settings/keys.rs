@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
         "runner.post_task_script",
         Path,
         "\"\"",
-        "Program of the host that runs after each reported job.",
+        "Program of the host that runs after each reported job, with GITEA_TASK_ID, GITEA_RUN_ID, GITEA_REPOSITORY, GITEA_WORKSPACE (as the job saw it; it may be gone) and GITEA_JOB_RESULT.",
     ),
     official("runner.post_task_script_timeout", Duration, "5m", "The longest that it may take."),
     official("runner.hooks.job_started", Path, "\"\"", "Script that runs before a job's first step."),
