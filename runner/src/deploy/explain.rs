@@ -95,6 +95,11 @@ pub(super) fn refused(stack: &str, stderr: &str) -> String {
     }
 }
 
+/// Whether it is the way to the manager that failed.
+pub(super) fn is_lost(stderr: &str) -> bool {
+    ["error during connect", "Cannot connect to the Docker daemon"].iter().any(|text| stderr.contains(text))
+}
+
 /// Whether trying again is right: two writers met.
 pub(super) fn is_out_of_sequence(stderr: &str) -> bool {
     stderr.contains("update out of sequence")

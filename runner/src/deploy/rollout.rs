@@ -118,6 +118,7 @@ impl Ready<'_> {
             // In a terminal the interruption has reached the docker command line as well.
             Some(HandOver::Refused(reason)) if is_interrupted => (Outcome::Interrupted, reason),
             Some(HandOver::Refused(reason)) => (Outcome::Failed, reason),
+            Some(HandOver::Lost(reason)) => (Outcome::Unreachable, reason),
             Some(HandOver::OutOfTime) => (Outcome::TimedOut, "the hand-over took too long".to_owned()),
             None => (Outcome::Interrupted, "the hand-over was cut off".to_owned()),
         };

@@ -51,6 +51,8 @@ pub(super) enum HandOver {
     Done(Vec<String>),
     /// Swarm or the registry said no, perhaps after some services. One sentence.
     Refused(String),
+    /// The manager was lost on the way. One sentence.
+    Lost(String),
     /// The limit was reached first.
     OutOfTime,
 }
@@ -205,6 +207,9 @@ pub(super) async fn hand_over(
     }
     match output {
         Ok(output) if output.success => Ok(HandOver::Done(output.remarks())),
+        Ok(output) if explain::is_lost(&output.stderr) => {
+            Ok(HandOver::Lost(explain::unreachable(&output.stderr)))
+        }
         Ok(output) => Ok(HandOver::Refused(explain::refused(&deployment.stack, &output.stderr))),
         Err(CliError::TooLong(..)) => Ok(HandOver::OutOfTime),
         Err(error) => Err(error.into()),

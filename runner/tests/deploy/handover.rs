@@ -96,3 +96,17 @@ fn an_interrupted_hand_over_is_let_end_or_its_cut_is_told() {
     assert_eq!(cut.code, 130, "{cut}");
     assert!(cut.last().contains("the hand-over was cut off; no service was changed"), "{cut}");
 }
+
+#[test]
+fn a_manager_that_is_lost_in_the_middle_is_unreachable_not_refusing() {
+    if !available("deploy: lost in the hand-over") {
+        return;
+    }
+    let stack = Stack::new("lost");
+    let words =
+        "error during connect: Post http://docker/services/create: EOF: stderr=Connection to manager closed.";
+    let (mut command, _) = program(&stack, &format!("echo '{words}' >&2; exit 1"), &["--timeout", "60"]);
+    let lost = Ended::of(&command.output().expect("the program runs"));
+    assert_eq!(lost.code, 7, "{lost}");
+    assert!(lost.last().contains("Connection to manager closed.; no service was changed"), "{lost}");
+}

@@ -1,10 +1,22 @@
 //! Releases that change only a part of the specification which is not the container's.
 
-use super::{ROLL_BACK, SERVE, Stack, available, service};
+use super::{
+    ROLL_BACK, SERVE, Stack, available, service,
+    swarm::{docker, skipped},
+};
 
 /// Needs some 20 MB before it serves; the dollar is one for the stack file.
 fn hungry() -> String {
     format!("echo loading; all=$$(yes | head -c 20000000); {SERVE}")
+}
+
+/// Whether the engine's kernel holds containers to a limit of memory; says it when not.
+fn limits_memory(what: &str) -> bool {
+    let limits = docker(&["info", "--format", "{{.MemoryLimit}}"]).is_some_and(|answer| answer == "true");
+    if !limits {
+        skipped(what, "the kernel limits no container's memory");
+    }
+    limits
 }
 
 fn limited(memory: &str) -> String {
@@ -14,7 +26,7 @@ fn limited(memory: &str) -> String {
 
 #[test]
 fn a_release_that_only_lowers_a_limit_is_waited_for_and_its_failure_is_explained() {
-    if !available("deploy: limits only") {
+    if !available("deploy: limits only") || !limits_memory("deploy: limits only") {
         return;
     }
     let stack = Stack::new("limits");
