@@ -2,8 +2,8 @@
 """The whole pipeline, end to end, on this machine: git push to Gitea, tests, image, registry, ssh, Swarm, users.
 
     run.py [--only NAME,NAME] [--keep] [--without-coverage]
-                                              names: release rolled-back held-wrong runner-replaced observed back-to-old
-                                              two-pushes own-images
+                                              names: release rolled-back held-wrong runner-replaced observed settings
+                                              back-to-old two-pushes own-images
 
 Real: Gitea (GITEA_BIN, GITEA_SOURCE), the engine and its Swarm, docker-registry, sshd, PostgreSQL, Prometheus, node
 exporter, and the runner under test (ESTEIRA_BIN) as a service of the shipped stack. With TRAEFIK_BIN, LOKI_BIN and
@@ -67,7 +67,7 @@ class Stage:
         # Our own pipeline only: the other workflows have tests of their own.
         for other in ("ci.yml", "demo.yml"):
             (self.work / ".gitea/workflows" / other).unlink(missing_ok=True)
-        run("platform/up", "--render", cwd=self.work)
+        run("platform/up", "--swarm", "--render", cwd=self.work)
         address = parts.bridge_address()
         self.registry = parts.Registry(self.processes, folder / "registry", parts.password())
         self.sshd = parts.Sshd(self.processes, folder / "sshd", address)
@@ -88,7 +88,7 @@ class Stage:
             if sign and not name.startswith("#"):
                 self.environment[name] = value
         self.environment.update(
-            ORCHESTRATOR="swarm", NETWORK_DRIVER="overlay", NODE_HOSTNAME="", API_IMAGE=f"{self.registry.name}/task-api", IMAGE_TAG="first",
+            API_IMAGE=f"{self.registry.name}/task-api", IMAGE_TAG="first",
             POSTGRES_IMAGE="esteira-e2e/postgres:latest", RUNNER_IMAGE="esteira-e2e/runner", RUNNER_TAG="latest", TRAEFIK_IMAGE="esteira-e2e/traefik:latest",
             RUNNER_LABELS="ubuntu-latest:docker://esteira-e2e/job:latest", GITEA_INSTANCE_URL=self.gitea.url,
             HTTP_PORT=str(server.free_port()), HTTPS_PORT=str(self.edge_port), E2E_TRAEFIK="1" if self.traefik else "0")

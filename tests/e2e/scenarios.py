@@ -1,4 +1,4 @@
-"""The eight stories of the pipeline, in the order in which they build on each other."""
+"""The nine stories of the pipeline, in the order in which they build on each other."""
 import json
 import os
 import re
@@ -199,6 +199,39 @@ def back_to_old(stage):
     return f"{sha[:7]} answers again, {time.time() - began:.0f} s after the click"
 
 
+def settings(stage):
+    """9: a pushed change of a dashboard gives Grafana's service a new specification and leaves every other one alone."""
+    def specifications():
+        return {service["Spec"]["Name"].removeprefix(f"{STACK}_"): service["Spec"]["TaskTemplate"] for service in engine.get("/services", label=[f"com.docker.stack.namespace={STACK}"])}
+
+    def tasks(service):
+        return sorted(task["ID"] for task in engine.get("/tasks", service=[f"{STACK}_{service}"], **{"desired-state": ["running"]}))
+
+    def configs(specification):
+        return {config["File"]["Name"]: config["ConfigName"] for config in specification["ContainerSpec"].get("Configs") or []}
+    dashboard, tests = stage.work / "platform/grafana/dashboards/logs.json", stage.work / "tests/coverage"
+    whole = tests.read_text()
+    tests.write_text("#!/bin/sh\nsleep 1\n")
+    dashboard.write_text(json.dumps({**json.loads(dashboard.read_text()), "description": "changed by a push"}))
+    standing = ("traefik", "runner", "postgres")
+    before, running = specifications(), {service: tasks(service) for service in standing}
+    load = stage.load("settings")
+    sha = stage.push("a dashboard")
+    tests.write_text(whole)
+    green(stage, stage.gitea.run_of(sha)["id"])
+    seen = load.end()
+    after = specifications()
+    untouched(seen)
+    changed = sorted(name for name in after if after[name] != before.get(name))
+    expect(changed == ["api", "grafana"], f"the specification changed of {changed}; only the API (its image) and Grafana should have another one")
+    old, new = configs(before["grafana"]), configs(after["grafana"])
+    renamed = [file for file in new if new[file] != old.get(file)]
+    expect(renamed == ["/etc/grafana/dashboards/logs.json"], f"Grafana's configs with a new name: {renamed}")
+    for service in standing:
+        expect(tasks(service) == running[service], f"{service} had the tasks {running[service]} and now has {tasks(service)}")
+    return f"of {len(after)} services only api and grafana have changed, tasks of {', '.join(standing)} are the same ones; {seen['requests']} requests, {seen['failed']} failed"
+
+
 def two_pushes(stage):
     """7: a push while the pipeline of the one before runs: never two roll-outs at once, and the newer version stays."""
     tests = stage.work / "tests/coverage"
@@ -283,4 +316,4 @@ def own_images(stage):
 
 
 ALL = {"release": release, "rolled-back": rolled_back, "held-wrong": held_wrong, "runner-replaced": runner_replaced,
-       "observed": observed, "back-to-old": back_to_old, "two-pushes": two_pushes, "own-images": own_images}
+       "observed": observed, "settings": settings, "back-to-old": back_to_old, "two-pushes": two_pushes, "own-images": own_images}
