@@ -54,7 +54,7 @@ class Platform(unittest.TestCase):
         for name, text in {"bin/docker": DOCKER, "bin/esteira": ESTEIRA, "esteira": ESTEIRA}.items():
             (self.fake / name).write_text(text)
             (self.fake / name).chmod(0o755)
-        self.say("administrators", "ID   Username Email IsActive IsAdmin 2FA\n")
+        self.say("administrators", "2026/11/25 11:00:00 modules/setting [W] a warning\nID   Username Email IsActive IsAdmin 2FA\n")
         self.say("made", "generated random password is 'first-word'\nNew user 'admin' has been successfully created!\n")
         self.say("image", "layers one\n")
 
