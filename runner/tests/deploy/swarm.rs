@@ -155,6 +155,13 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let _ = Command::new("docker").args(["stack", "rm", &self.name]).output();
+        let _ = docker(&["stack", "rm", &self.name]);
+        // Swarm leaves the ended containers of a job behind when its service goes.
+        let label = format!("label=com.docker.stack.namespace={}", self.name);
+        let ended =
+            docker(&["ps", "-aq", "--filter", "status=exited", "--filter", &label]).unwrap_or_default();
+        for id in ended.lines() {
+            let _ = docker(&["rm", "--force", id]);
+        }
     }
 }
