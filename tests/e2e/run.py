@@ -168,6 +168,7 @@ class Stage:
             print(f"kept: {self.folder}, stack {STACK}")
             return
         remove_stack()
+        self.gitea.stop()
         self.processes.end()
 
 
