@@ -8,10 +8,6 @@
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -24,11 +20,11 @@ use esteira::{
     },
     cancel::Cancel,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
-    task::JoinSet,
-};
+
+#[path = "../tests/backend/counted.rs"]
+mod counted;
+
+use counted::Counted;
 
 struct Silent;
 
@@ -79,37 +75,6 @@ fn step<E: JobEnv>(env: &E, number: usize) -> ExecSpec {
     }
 }
 
-/// Counts the requests on their way to the engine.
-async fn counting_proxy(path: PathBuf, engine: String, count: Arc<AtomicUsize>) {
-    let listener = UnixListener::bind(path).expect("a socket");
-    let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        let server = UnixStream::connect(&engine).await.expect("the engine");
-        let count = Arc::clone(&count);
-        connections.spawn(async move {
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let up = async {
-                let mut buffer = vec![0; 64 << 10];
-                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-                    let heads =
-                        buffer[..read].windows(11).filter(|window| *window == b" HTTP/1.1\r\n").count();
-                    count.fetch_add(heads, Ordering::Relaxed);
-                    if to_server.write_all(&buffer[..read]).await.is_err() {
-                        break;
-                    }
-                }
-                to_server.shutdown().await.ok();
-            };
-            let down = async {
-                tokio::io::copy(&mut from_server, &mut to_client).await.ok();
-                to_client.shutdown().await.ok();
-            };
-            tokio::join!(up, down);
-        });
-    }
-}
-
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
@@ -128,17 +93,17 @@ async fn measure<B: Backend>(
     container: Option<ContainerSpec>,
     steps: usize,
     rounds: usize,
-    count: &AtomicUsize,
+    engine: &Counted,
 ) -> Row {
     let mut row = Row { setup: vec![], steps: vec![], teardown: vec![], whole: vec![], requests: (0, 0, 0) };
     let cancel = Cancel::new();
     for round in 0..=rounds {
-        count.store(0, Ordering::Relaxed);
+        engine.taken();
         let begin = Instant::now();
         let task = i64::try_from(round).expect("few");
         let env = backend.prepare(job(container.clone(), task), &Silent, &cancel).await.expect("a place");
         let setup = begin.elapsed();
-        row.requests.0 = count.swap(0, Ordering::Relaxed);
+        row.requests.0 = engine.taken();
         let mut each = Vec::new();
         for number in 0..steps {
             let began = Instant::now();
@@ -146,11 +111,11 @@ async fn measure<B: Backend>(
             assert_eq!(outcome.exit, Exit::Code(0));
             each.push(began.elapsed());
         }
-        row.requests.1 = count.swap(0, Ordering::Relaxed);
+        row.requests.1 = engine.taken();
         let began = Instant::now();
         let report = env.teardown(Duration::from_mins(1)).await;
         assert!(report.left_over.is_empty(), "{report:?}");
-        row.requests.2 = count.swap(0, Ordering::Relaxed);
+        row.requests.2 = engine.taken();
         // The first round warms everything up.
         if round > 0 {
             row.setup.push(setup);
@@ -184,7 +149,7 @@ async fn main() {
     let rounds = 8;
     let state = tempfile::tempdir().expect("a folder");
     let executable = PathBuf::from(env!("CARGO_BIN_EXE_esteira"));
-    let count = Arc::new(AtomicUsize::new(0));
+    let engine = Counted::engine();
 
     let host = HostBackend::new(HostConfig {
         executable: executable.clone(),
@@ -194,19 +159,11 @@ async fn main() {
         engine: None,
         terminal: false,
     });
-    show("host", measure(&host, None, steps, rounds, &count).await);
+    show("host", measure(&host, None, steps, rounds, &engine).await);
 
-    let engine = std::env::var("DOCKER_HOST")
-        .ok()
-        .and_then(|host| host.strip_prefix("unix://").map(str::to_owned))
-        .unwrap_or_else(|| "/var/run/docker.sock".to_owned());
-    let socket = state.path().join("engine.sock");
-    let mut proxies = JoinSet::new();
-    proxies.spawn(counting_proxy(socket.clone(), engine, Arc::clone(&count)));
-    tokio::time::sleep(Duration::from_millis(50)).await;
     for transport in [Transport::Socket, Transport::Attach, Transport::Exec] {
         let config = DockerConfig {
-            docker_host: format!("unix://{}", socket.display()),
+            docker_host: engine.address.clone(),
             environ: std::env::vars().collect(),
             state: state.path().to_owned(),
             executable: executable.clone(),
@@ -230,7 +187,7 @@ async fn main() {
         };
         let container = ContainerSpec { image: image.clone(), ..ContainerSpec::default() };
         let name = format!("container, {transport:?}");
-        show(&name, measure(&backend, Some(container), steps, rounds, &count).await);
+        show(&name, measure(&backend, Some(container), steps, rounds, &engine).await);
     }
     let mut times = Vec::new();
     for _ in 0..rounds {

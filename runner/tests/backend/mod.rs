@@ -1,6 +1,7 @@
 //! The contract of `esteira::backend`, run against every backend there is.
 
 mod contract;
+mod counted;
 pub(crate) mod docker;
 mod host;
 mod requests;
